@@ -1,0 +1,1 @@
+"""The words of the house: they know nothing but torch."""

@@ -1,0 +1,95 @@
+"""What a model answered."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import MissingFeature, SparseAnswer, suggest
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One model's answer to one batch: its logits, and what was tapped on the way.
+
+    Teacher and student, cached answers and ensembles all speak in outputs, so an objective
+    never knows who is on the other side.
+
+    Attributes:
+        logits: ``(N, ..., C)``, unnormalised, classes last.
+        features: What was tapped, by path, each ``(N, ...)``.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, path: str) -> Tensor:
+        if path not in self.features:
+            raise MissingFeature(
+                f"no feature was tapped at {path!r}. {suggest(path, self.features)}"
+            )
+        return self.features[path]
+
+    def detach(self) -> "Outputs":
+        """The same answer, cut from the graph: nobody learns through it."""
+        return self.map(Tensor.detach)
+
+    def float(self) -> "Outputs":
+        """The same answer with every half-precision tensor in fp32; float64 stays."""
+        return self.map(lambda t: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
+        """Every tensor, changed."""
+        return Outputs(change(self.logits), {k: change(v) for k, v in self.features.items()})
+
+
+@dataclass(frozen=True)
+class SparseOutputs(Outputs):
+    """An answer of which only the k likeliest classes are kept, never renormalised.
+
+    Attributes:
+        logits: Log-probabilities of the kept classes, ``(N, ..., k)`` at temperature 1.
+            Objectives that cannot work with them must call `dense` first.
+        top: Class numbers of the kept classes, ``(N, ..., k)`` of int64.
+        log_tail: Log of the probability of all other classes together, ``(N, ...)``.
+    """
+
+    top: Tensor = field(kw_only=True)
+    log_tail: Tensor = field(kw_only=True)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SparseOutputs":
+        """Every floating tensor, changed."""
+        return SparseOutputs(
+            change(self.logits),
+            {k: change(v) for k, v in self.features.items()},
+            top=self.top,
+            log_tail=change(self.log_tail),
+        )
+
+
+def dense(outputs: Outputs, asker: str) -> Tensor:
+    """All logits ``(N, ..., C)`` of ``outputs``; a sparse answer is refused in ``asker``'s name."""
+    if isinstance(outputs, SparseOutputs):
+        raise SparseAnswer(
+            f"{asker} needs the logits of all classes, and this teacher's answers keep only "
+            f"{outputs.top.shape[-1]}: use 'kd', or keep dense answers."
+        )
+    return outputs.logits
+
+
+class Answers(Protocol):
+    """Anything that answers a batch with outputs: a model, a cache, an API, an ensemble, a peer."""
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The answer to ``batch``."""
+        ...
+
+
+Terms = Mapping[str, Tensor]
+"""Named scalars, each a mean over the batch's units; the loss is their sum."""
+
+Measure = Callable[[Batch], Terms]
+"""What an update lowers: from (a part of) a batch to terms."""

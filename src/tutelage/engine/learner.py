@@ -1,0 +1,152 @@
+"""A model with the means to change itself."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import RecipeError
+from tutelage.core.outputs import Outputs
+from tutelage.engine.optimizers import MakeOptimizer
+from tutelage.engine.schedules import Schedule, constant
+from tutelage.models.observed import Observed
+
+Select = Callable[[nn.Module], Iterable[nn.Parameter]]
+
+
+class Learner:
+    """One set of parameters that is updated together.
+
+    Args:
+        model: Answers batches; the part that is exported in the end.
+        optimizer: Makes the optimizer from parameter groups.
+        schedule: Factor on the learning rate by progress of the run.
+        select: Which of the model's parameters are updated; None means all.
+        clip: Largest gradient norm, over model and helpers; None leaves gradients as they are.
+        average: Decay of an exponential moving average of the weights, in (0, 1), which is what
+            is evaluated and exported then; None keeps the weights themselves.
+    """
+
+    def __init__(
+        self,
+        model: Observed,
+        optimizer: MakeOptimizer,
+        *,
+        schedule: Schedule | None = None,
+        select: Select | None = None,
+        clip: float | None = None,
+        average: float | None = None,
+    ):
+        if clip is not None and not clip > 0:
+            raise RecipeError(f"clip must be greater than 0 (or null for none), got {clip}.")
+        if average is not None and not 0 < average < 1:
+            raise RecipeError(f"average must be in (0, 1) (or null for none), got {average}.")
+        self.model, self.clip, self.average = model, clip, average
+        self.helpers = nn.ModuleList()
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.forward: Callable[[Batch], Outputs] = model
+        self._make, self._select = optimizer, select
+        self._schedule = schedule or constant()
+        self.shadow: dict[str, Tensor] = {}
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The model's answer, through DDP where there is DDP."""
+        return self.forward(batch)
+
+    def adopt(self, helper: nn.Module) -> None:
+        """Train ``helper`` (an adapter, say) along with the model, without exporting it."""
+        self.helpers.append(helper)
+        if self.optimizer is not None:
+            self._add_group(helper)
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All modules of model and helpers."""
+        yield from self.model.modules()
+        yield from self.helpers.modules()
+
+    def start(self) -> None:
+        """Make the optimizer, once the model is where and what it will be (device, shards)."""
+        select = self._select or (lambda model: model.parameters())
+        ours = [p for p in select(self.model) if p.requires_grad]
+        if not ours:
+            raise RecipeError("this learner has no parameter to train: all are frozen.")
+        self.optimizer = self._make([{"params": ours}])
+        self._add_group(self.helpers)
+        for group in self.optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+        if self.average is not None:
+            self.shadow = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def begin(self, progress: float) -> None:
+        """Forget gradients that another learner's update may have left; set the rate."""
+        assert self.optimizer is not None
+        self.optimizer.zero_grad(set_to_none=True)
+        factor = self._schedule(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full_lr"] * factor
+
+    def parameters(self) -> list[Tensor]:
+        """Everything that the optimizer changes."""
+        assert self.optimizer is not None
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def after_step(self) -> None:
+        """Let the moving average follow."""
+        if self.average is None:
+            return
+        now = self.model.state_dict()
+        with torch.no_grad():
+            for name, kept in self.shadow.items():
+                if kept.is_floating_point():
+                    kept.lerp_(now[name].detach(), 1 - self.average)
+                else:
+                    kept.copy_(now[name])
+
+    @contextmanager
+    def averaged(self) -> Iterator[Observed]:
+        """The model with its averaged weights (as it is, where there is no average)."""
+        if self.average is None:
+            yield self.model
+            return
+        raw = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.shadow)
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(raw)
+
+    def settle(self) -> None:
+        """Make the averaged weights the model's own, at the end of a run."""
+        if self.average is not None:
+            self.model.load_state_dict(self.shadow)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, helpers, optimizer and average."""
+        assert self.optimizer is not None
+        return {
+            "model": self.model.state_dict(),
+            "helpers": self.helpers.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shadow": self.shadow,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+        assert self.optimizer is not None
+        self.model.load_state_dict(state_dict["model"])
+        self.helpers.load_state_dict(state_dict["helpers"])
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+        with torch.no_grad():
+            for name, kept in state_dict["shadow"].items():
+                self.shadow[name].copy_(kept)
+
+    def _add_group(self, helper: nn.Module) -> None:
+        assert self.optimizer is not None
+        parameters = [p for p in helper.parameters() if p.requires_grad]
+        if parameters:
+            self.optimizer.add_param_group({"params": parameters})
+            group = self.optimizer.param_groups[-1]
+            group["full_lr"] = group["lr"]

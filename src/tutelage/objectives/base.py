@@ -1,0 +1,116 @@
+"""The one shape of everything a student can be asked to become."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+from torch import Tensor, nn
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import RecipeError
+from tutelage.core.outputs import Outputs, Terms
+from tutelage.core.reduce import full_precision
+
+
+class AbstractObjective(nn.Module, ABC):
+    """What the student should become, measured on one batch as named terms.
+
+    Objectives add and scale: ``0.1 * CrossEntropy() + 0.9 * SoftTarget(4.0)``.
+
+    Attributes:
+        taps: Feature paths it reads, as ``(student paths, teacher paths)``.
+        batchwise: True where one example's loss depends on its neighbours (relations): such a
+            loss changes when a batch is cut, for gradient accumulation or over processes.
+        needs_targets: True where it reads ``batch.targets``.
+        needs_teacher: False where it never looks at the teacher's answer.
+    """
+
+    taps: tuple[Sequence[str], Sequence[str]] = ((), ())
+    batchwise: bool = False
+    needs_targets: bool = False
+    needs_teacher: bool = True
+
+    @abstractmethod
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """Named scalars, each a mean over the batch's units; their sum is to be lowered."""
+
+    def bind(self, student: Outputs, teacher: Outputs) -> None:
+        """Make what depends on shapes (adapters) from one probe; called once, before learning."""
+
+    @final
+    def __rmul__(self, weight: float) -> "Weighted":
+        return Weighted(self, weight)
+
+    @final
+    def __add__(self, other: "AbstractObjective") -> "Sum":
+        return Sum(self, other)
+
+
+class AbstractLoss(AbstractObjective):
+    """An objective of one term: a method from a paper defines `name` and `loss`, nothing else.
+
+    `loss` always runs in fp32 (or fp64) with autocast off, whatever precision the models ran in.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One scalar: the mean over the batch's units."""
+
+    @final
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """The one term under the method's name."""
+        with full_precision(student.logits):
+            return {self.name: self.loss(student.float(), teacher.float(), batch)}
+
+
+@final
+class Weighted(AbstractObjective):
+    """An objective, scaled."""
+
+    def __init__(self, inner: AbstractObjective, weight: float):
+        super().__init__()
+        self.inner, self.weight, self.taps = inner, weight, inner.taps
+        self.batchwise, self.needs_targets = inner.batchwise, inner.needs_targets
+        self.needs_teacher = inner.needs_teacher
+
+    def bind(self, student: Outputs, teacher: Outputs) -> None:
+        """Bind what is scaled."""
+        self.inner.bind(student, teacher)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """Every term, times the weight."""
+        terms: Terms = self.inner(student, teacher, batch)
+        return {name: self.weight * term for name, term in terms.items()}
+
+
+@final
+class Sum(AbstractObjective):
+    """Several objectives, each term logged under its own name."""
+
+    def __init__(self, *parts: AbstractObjective):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.taps = ([t for p in parts for t in p.taps[0]], [t for p in parts for t in p.taps[1]])
+        self.batchwise = any(part.batchwise for part in parts)
+        self.needs_targets = any(part.needs_targets for part in parts)
+        self.needs_teacher = any(part.needs_teacher for part in parts)
+
+    def bind(self, student: Outputs, teacher: Outputs) -> None:
+        """Bind each part."""
+        for part in self.parts:
+            part.bind(student, teacher)  # type: ignore[operator]  # a ModuleList forgets its type
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """The terms of all parts together."""
+        terms: dict[str, Tensor] = {}
+        for part in self.parts:
+            for name, term in part(student, teacher, batch).items():
+                if name in terms:
+                    raise RecipeError(
+                        f"two terms of one objective are called {name!r}: merge them, or add one "
+                        "of them in another weight."
+                    )
+                terms[name] = term
+        return terms
