@@ -1,5 +1,6 @@
 """The student changes: the one loop and what it needs."""
 
+from tutelage.engine.batchwise import BatchwiseWarning as BatchwiseWarning
 from tutelage.engine.checkpoint import Keep as Keep
 from tutelage.engine.fit import Fitted as Fitted
 from tutelage.engine.fit import fit as fit

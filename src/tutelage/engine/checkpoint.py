@@ -1,27 +1,31 @@
 """A run, put away and taken up again, bit for bit.
 
 Only between two items: a setting's generator is then at its end, so nothing hides in it. The
-file is written beside its place and moved there, so there is always a whole one.
+file is written beside its place and moved there, so there is always a whole one. Its content is
+the same whether one process learnt or several: a run may go on with another number of them.
 """
 
+import hashlib
+import io
 import os
-import pickle
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from tutelage.core.errors import CheckpointError
+from tutelage.core.errors import CheckpointError, RecipeError
 from tutelage.engine.learner import Learner
-from tutelage.engine.machine import rank
+from tutelage.engine.machine import rank, total
 from tutelage.engine.parallel import load_whole_state, whole_state
+from tutelage.engine.randomness import random_state, set_random_state
 from tutelage.engine.setting import AbstractSetting, Stateful
 
 _FORMAT = 1
+_MAGIC = b"tutelage checkpoint\n"
+_HEAD = len(_MAGIC) + 32
+_KEYS = {"format", "identity", "step", "parts", "extras", "teachers", "random"}
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,17 @@ class Keep:
 
     Attributes:
         folder: Holds ``state.pt``; made if need be.
-        every: Items between two writes.
+        every: Items between two writes; there is one more at the start and one at the end.
         identity: Names the run (a hash of its recipe); another run's checkpoint is refused.
     """
 
     folder: Path
     every: int = 500
     identity: str = ""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise RecipeError(f"a checkpoint needs every >= 1 item, got {self.every}.")
 
     @property
     def file(self) -> Path:
@@ -49,43 +57,87 @@ def save(
     setting: AbstractSetting[Any],
     step: int,
     extras: Mapping[str, Stateful],
+    teachers: Mapping[str, int],
+    place: torch.device,
 ) -> None:
     """Write all that a later run needs, or nothing at all."""
     parts = {
         name: whole_state(part) if isinstance(part, Learner) else part.state_dict()
         for name, part in setting.stateful().items()
     }
-    if rank() != 0:
-        return
-    whole = {
-        "format": _FORMAT,
-        "identity": keep.identity,
-        "step": step,
-        "parts": parts,
-        "extras": {name: extra.state_dict() for name, extra in extras.items()},
-        "teachers": {name: each.fingerprint() for name, each in setting.teachers().items()},
-        "random": _random_state(),
-    }
-    unfinished = keep.file.with_suffix(f".{os.getpid()}.part")
+    failed: CheckpointError | None = None
+    if rank() == 0:
+        whole = {
+            "format": _FORMAT,
+            "identity": keep.identity,
+            "step": step,
+            "parts": parts,
+            "extras": {name: extra.state_dict() for name, extra in extras.items()},
+            "teachers": dict(teachers),
+            "random": random_state(),
+        }
+        packed = io.BytesIO()
+        torch.save(whole, packed)
+        try:
+            _write(keep, packed.getbuffer())
+        except CheckpointError as error:
+            failed = error
+    # All processes go on, or none, and none before the file is there.
+    anywhere = total(failed is not None, place)
+    if failed or anywhere:
+        raise failed or CheckpointError(f"the first process could not write {keep.file}.")
+
+
+def _write(keep: Keep, content: memoryview) -> None:
+    unfinished = keep.file.with_suffix(".part")  # one name: a killed run leaves one, not many
     try:
         keep.folder.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
-            torch.save(whole, file)
+            file.write(_MAGIC + hashlib.sha256(content).digest())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(keep.file)
+        _sync_folder(keep.folder)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
         raise CheckpointError(
             f"the checkpoint {keep.file} cannot be written: {error.strerror or error}; the one "
             "before it, if any, is whole. Make room, or choose another folder."
         ) from error
 
 
-def load(keep: Keep, setting: AbstractSetting[Any], extras: Mapping[str, Stateful]) -> int:
+def _sync_folder(folder: Path) -> None:
+    """Let the new name outlive a power cut, where the system can do that."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError:  # the folder itself cannot be used: that is what is being reported
+        return
+
+
+def load(
+    keep: Keep,
+    setting: AbstractSetting[Any],
+    extras: Mapping[str, Stateful],
+    teachers: Mapping[str, int],
+) -> int:
     """Put a prepared ``setting`` back where it was; returns the step to go on from."""
     whole = _read(keep)
-    _compare(setting, whole["teachers"])
+    for name, fingerprint in teachers.items():
+        if whole["teachers"].get(name) != fingerprint:
+            raise CheckpointError(
+                f"{name} is not the teacher that this run was started with: resume with that "
+                "one, or choose another folder."
+            )
     parts = setting.stateful()
     if set(parts) != set(whole["parts"]):
         raise CheckpointError(
@@ -101,28 +153,35 @@ def load(keep: Keep, setting: AbstractSetting[Any], extras: Mapping[str, Statefu
         for name, extra in extras.items():
             if name in whole["extras"]:
                 extra.load_state_dict(whole["extras"][name])
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        set_random_state(whole["random"])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"the checkpoint {keep.file} does not fit this run ({reason}): choose another folder."
+            f"the checkpoint {keep.file} does not fit this run ({_reason(error)}): choose another "
+            "folder."
         ) from error
-    _set_random_state(whole["random"])
     step: int = whole["step"]
     return step
 
 
 def _read(keep: Keep) -> dict[str, Any]:
     try:
-        whole: dict[str, Any] = torch.load(keep.file, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        content = keep.file.read_bytes()
+    except OSError as error:
+        raise _unreadable(keep, error.strerror or str(error)) from error
+    if not content.startswith(_MAGIC):
+        raise _unreadable(keep, "it is no checkpoint of tutelage")
+    body = memoryview(content)[_HEAD:]
+    if hashlib.sha256(body).digest() != content[len(_MAGIC) : _HEAD]:
+        raise _unreadable(keep, "it is damaged: its checksum is wrong")
+    try:
+        whole: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a strange pickle makes torch raise
+        raise _unreadable(keep, _reason(error)) from error
+    found = whole.get("format") if isinstance(whole, dict) else None
+    if found != _FORMAT or set(whole) != _KEYS:
         raise CheckpointError(
-            f"the checkpoint {keep.file} cannot be read ({str(error).splitlines()[0]}): remove it "
-            "to start anew."
-        ) from error
-    if whole.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"the checkpoint {keep.file} has format {whole.get('format')!r}, and this version "
-            f"reads {_FORMAT}: remove it to start anew."
+            f"the checkpoint {keep.file} has format {found!r}, and this version reads {_FORMAT}: "
+            "remove it to start anew."
         )
     if whole["identity"] != keep.identity:
         raise CheckpointError(
@@ -132,30 +191,17 @@ def _read(keep: Keep) -> dict[str, Any]:
     return whole
 
 
-def _compare(setting: AbstractSetting[Any], before: Mapping[str, int]) -> None:
-    for name, teacher in setting.teachers().items():
-        if before.get(name) != teacher.fingerprint():
-            raise CheckpointError(
-                f"{name} is not the teacher that this run was started with: resume with that "
-                "one, or choose another folder."
-            )
+def _unreadable(keep: Keep, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint {keep.file} cannot be read ({reason}): remove it to start anew."
+    )
 
 
-def _random_state() -> dict[str, Any]:
-    version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    assert isinstance(keys, np.ndarray)
-    return {
-        "torch": torch.get_rng_state(),
-        "python": [version, list(numbers), gauss],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
-    }
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    words = keys.numpy().astype(np.uint32)
-    np.random.set_state((kind, words, position, has_gauss, cached))
+def _reason(error: Exception) -> str:
+    """The line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, KeyError) and lines:
+        return f"it lacks {lines[0]}"
+    if not lines:
+        return type(error).__name__
+    return lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]

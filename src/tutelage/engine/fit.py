@@ -1,25 +1,34 @@
 """The one training loop."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
-from tutelage.core.batch import Batch
-from tutelage.core.errors import Interrupted, RecipeError, TeacherChanged
+from tutelage.core.errors import CheckpointError, Interrupted, RecipeError, TeacherChanged
 from tutelage.core.outputs import Terms
-from tutelage.core.seeds import derive
-from tutelage.core.source import Listed, Source
+from tutelage.core.source import Source
 from tutelage.engine import checkpoint
+from tutelage.engine.batchwise import warn_of_parts
 from tutelage.engine.checkpoint import Keep
-from tutelage.engine.guard import Guard
+from tutelage.engine.guard import Guard, check_terms
 from tutelage.engine.hooks import Hook
+from tutelage.engine.items import as_source, items_from, moved
 from tutelage.engine.learner import Learner
-from tutelage.engine.machine import Machine, process_group, rank, share, total, world
-from tutelage.engine.parallel import average_helpers, gradient_norm, gradients_stay, wrap
+from tutelage.engine.machine import Machine, cut, join_processes, rank, share, total, world
+from tutelage.engine.parallel import (
+    average_helpers,
+    average_statistics,
+    clip_gradients,
+    gradients_stay,
+    sum_terms,
+)
+from tutelage.engine.randomness import Randomness, left_alone
+from tutelage.engine.readiness import Readiness, fingerprints
 from tutelage.engine.setting import AbstractSetting, Stateful, Update
 from tutelage.engine.stopping import Stop
 from tutelage.engine.validation import Validation
@@ -61,23 +70,26 @@ def fit(
         setting: Who learns what from whom.
         source: Its epochs follow each other until ``steps`` items are taken.
         steps: Number of items, at least 1.
-        seed: Every random choice inside models and settings follows from it and the step.
+        seed: Every random choice inside models and settings follows from it and the step; the
+            program's own generators are left as they were.
         machine: Device, precision, accumulation, parallelism; a plain CPU or GPU by default.
         hooks: Told of every update.
         validation: Measures now and then, keeps the best weights, stops early.
-        keep: Where to put the run away; if it is there already, the run goes on from it.
+        keep: Where to put the run away; if it is there already, the run goes on from it. A run
+            that was at its end ends at once, with the same weights.
 
     Raises:
-        Diverged: A term became NaN or infinite.
+        Diverged: A term or a weight became NaN or infinite.
         TeacherChanged: A frozen teacher was not the same at the end.
         Interrupted: Ctrl-C or SIGTERM; the run was put away first where ``keep`` is given.
     """
     if steps < 1:
         raise RecipeError(f"steps must be at least 1, got {steps}.")
     machine = machine or Machine()
-    with process_group(machine):
+    join_processes(machine)
+    with left_alone(machine.place):
         run = _Run(setting, machine, steps, seed, [] if rank() else hooks)
-        return run.all(_source(source), validation, keep)
+        return run.all(as_source(source), validation, keep)
 
 
 class _Run:
@@ -91,90 +103,91 @@ class _Run:
         seed: int,
         hooks: Sequence[Hook],
     ):
-        self.setting, self.machine, self.steps, self.seed = setting, machine, steps, seed
-        self.hooks = hooks
+        self.setting, self.machine, self.steps, self.hooks = setting, machine, steps, hooks
         self.place = machine.place
+        self.random = Randomness(seed, self.place)
         self.scaler = machine.scaler()
         self.guard = Guard(every=1 if self.place.type == "cpu" else 20)
-        self.ready: set[int] = set()
+        self.ready = Readiness(setting, machine)
+        self.warned = False
+        self.done = 0
 
     def all(self, source: Source[Any], validation: Validation | None, keep: Keep | None) -> Fitted:
         """From the first item, or from a checkpoint, to the end."""
-        self.prepare(source)
-        before = {name: each.fingerprint() for name, each in self.setting.teachers().items()}
-        extras = self.extras(validation)
-        start = checkpoint.load(keep, self.setting, extras) if keep and keep.file.exists() else 0
-        for hook in self.hooks:
-            hook.started(start, self.steps)
-        step = start
+        before = fingerprints(self.setting)
         try:
-            with Stop() as stop:
-                for step in self.loop(source, start, validation, stop):
-                    if keep and (step % keep.every == 0 or stop.requested):
-                        self.guard.look()
-                        checkpoint.save(keep, self.setting, step, extras)
-                    if stop.requested:
-                        raise Interrupted(f"stopped after step {step} of {self.steps}.")
-            self.guard.look()
+            self.random.all("prepare")
+            self.ready.prepare(source)
+            before = {**fingerprints(self.setting), **before}
+            extras = self.extras(validation)
+            if keep:
+                self.take_up(keep, extras, before)
+            with ExitStack() as hooks:
+                for hook in self.hooks:
+                    hook.started(self.done, self.steps)
+                    hooks.callback(self.finished, hook)
+                with Stop() as stop, closing(self.loop(source, validation)) as loop:
+                    for step, ended in loop:
+                        asked = bool(total(stop.requested, self.place))
+                        if keep and (ended or asked or step % keep.every == 0):
+                            self.put_away(keep, extras, before)
+                        if asked:
+                            raise Interrupted(f"stopped after step {step} of {self.steps}.")
+                self.check()
+            return self.end(before, validation)
         finally:
-            for hook in self.hooks:
-                hook.finished(step)
-        return self.end(step, before, validation)
+            self.ready.wrapping.unwrap()
 
-    def prepare(self, source: Source[Any]) -> None:
-        """Put everything in its place; let the setting look at the first item."""
-        teachers = self.setting.teachers().values()
-        for model in [*teachers, *(each.model for each in self.setting.learners().values())]:
-            model.to(self.place)
-        torch.manual_seed(derive(self.seed, "prepare"))
-        with self.machine.autocast():
-            self.setting.prepare(_moved(next(iter(source.epoch(0))), self.place))
-        for teacher in teachers:
-            self.shape(teacher.observed)
-        for learner in self.setting.learners().values():
-            self.begin(learner)
+    def finished(self, hook: Hook) -> None:
+        """Tell a hook how far it went, however it ended."""
+        hook.finished(self.done)
 
-    def shape(self, model: Any) -> None:
-        if self.machine.channels_last:
-            model.use_channels_last()
-        if self.machine.compile:
-            model.compile_model()
-
-    def begin(self, learner: Learner) -> None:
-        """Make a learner ready for its first update; settings may bring new ones at any time."""
-        if id(learner) in self.ready:
+    def take_up(self, keep: Keep, extras: dict[str, Stateful], teachers: dict[str, int]) -> None:
+        """Go on from the checkpoint; without one, make it, so that a wrong folder fails now."""
+        if not total(keep.file.exists(), self.place):
+            self.put_away(keep, extras, teachers)
             return
-        self.ready.add(id(learner))
-        learner.model.to(self.place)
-        learner.helpers.to(self.place)
-        self.shape(learner.model)
-        wrap(learner, self.machine)
-        learner.start()
+        self.done = checkpoint.load(keep, self.setting, extras, teachers)
+        if self.done > self.steps:
+            raise CheckpointError(
+                f"the checkpoint {keep.file} is of step {self.done}, beyond the {self.steps} "
+                "asked for: ask for at least as many, or choose another folder."
+            )
+
+    def put_away(self, keep: Keep, extras: dict[str, Stateful], teachers: dict[str, int]) -> None:
+        """Write the checkpoint, if what it would hold is sound."""
+        self.check()
+        checkpoint.save(keep, self.setting, self.done, extras, teachers, self.place)
+
+    def check(self) -> None:
+        """Are all terms so far, and the weights, numbers?"""
+        self.guard.look()
+        self.guard.check_weights(self.done, self.setting.learners())
 
     def loop(
-        self, source: Source[Any], start: int, validation: Validation | None, stop: Stop
-    ) -> Iterator[int]:
-        """Yields the number of items done, after each."""
-        for step, item in enumerate(_from(source, start), start):
-            if step == self.steps:
-                return
-            torch.manual_seed(derive(self.seed, "step", step))
-            item = _moved(item, self.place)
+        self, source: Source[Any], validation: Validation | None
+    ) -> Generator[tuple[int, bool], None, None]:
+        """Yields, after each item, the number of items done and whether that was the last."""
+        items = items_from(source, self.done)
+        while self.done < self.steps and not (validation and validation.over):
+            step = self.done
+            self.random.all("item", step)
+            item = moved(next(items), self.place)
+            self.random.torch("step", step)
             for number, update in enumerate(self.setting.updates(item)):
-                self.begin(update.learner)
+                self.ready.begin(update.learner)
                 terms = self.take(update, step, number)
                 for hook in self.hooks:
                     hook.updated(step, update.name, terms)
+            self.done += 1
             for hook in self.hooks:
-                hook.stepped(step + 1)
-            if validation and validation.due(step + 1, self.steps):
-                value, best = validation.look(step + 1)
+                hook.stepped(self.done)
+            if validation and validation.due(self.done, self.steps):
+                value, best = validation.look(self.done)
                 for hook in self.hooks:
-                    hook.validated(step + 1, value, best)
-            stop.requested = bool(total(stop.requested, self.place))
-            yield step + 1
-            if validation and validation.over:
-                return
+                    hook.validated(self.done, value, best)
+            ended = self.done == self.steps or (validation is not None and validation.over)
+            yield self.done, ended
 
     def take(self, update: Update, step: int, number: int) -> Terms:
         """Make one update: the only place that scales a loss and calls backward.
@@ -182,24 +195,35 @@ class _Run:
         Every term is a mean over its batch's units, so each part weighs as much as the units it
         has; DDP and FSDP take the mean over processes, hence the factor `world`.
         """
-        learner, whole = update.learner, share(update.batch)
-        parts = whole.split(self.machine.accumulate)
+        learner, whole = update.learner, moved(update.batch, self.place)
+        # As many parts in every process, however the examples divide: FSDP talks in each.
+        parts = cut(share(whole), min(self.machine.accumulate, max(len(whole) // world(), 1)))
+        self.warn_of_parts(len(whole), len(parts[0]), len(parts))
         counts = [part.count for part in parts]
         units = max(total(sum(counts), self.place), 1)
-        if world() > 1:  # the same noise for the setting, different noise for each share
-            torch.manual_seed(derive(self.seed, "share", step, number, rank()))
         learner.begin(step / self.steps)
         totals: dict[str, Tensor] = {}
+        # Noise inside models: different in each process; the setting's own stays the same.
+        self.random.torch("noise", step, number, rank())
         for index, (part, count) in enumerate(zip(parts, counts, strict=True)):
             last = index == len(parts) - 1
-            with nullcontext() if last else gradients_stay(learner, self.machine):
+            with nullcontext() if last else gradients_stay(learner):
                 with self.machine.autocast():
                     terms = update.loss(part)
-                scaled = {name: term * (count / units) for name, term in terms.items()}
+                check_terms(terms, update.name)
+                scaled = {
+                    name: term if count == units else term * (count / units)
+                    for name, term in terms.items()
+                }
                 for name, term in scaled.items():
-                    totals[name] = totals.get(name, 0) + term.detach()
-                loss = torch.stack(list(scaled.values())).sum() * world()
+                    now = term.detach()
+                    totals[name] = totals[name] + now if name in totals else now
+                loss = reduce(add, scaled.values())
+                loss = loss * world() if world() > 1 else loss
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.random.torch("after", step, number)
+        if world() > 1:
+            totals = sum_terms(totals)
         self.guard.watch(step, update.name, totals)
         self.step(learner)
         return totals
@@ -209,59 +233,51 @@ class _Run:
         assert learner.optimizer is not None
         if world() > 1:
             average_helpers(learner.helpers)
+            average_statistics(learner.modules())
         if learner.clip is not None:
             self.scaler.unscale_(learner.optimizer)
-            parameters = learner.parameters()
-            factor = (learner.clip / (gradient_norm(parameters) + 1e-6)).clamp(max=1.0)
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
+            clip_gradients(learner.parameters(), learner.clip)
         self.scaler.step(learner.optimizer)
         self.scaler.update()
         learner.after_step()
 
+    def warn_of_parts(self, whole: int, part: int, parts: int) -> None:
+        """Once a run, at the first batch that is cut."""
+        if part < whole and not self.warned:
+            self.warned = True
+            warn_of_parts(self.setting, whole=whole, part=part, processes=world(), accumulate=parts)
+
     def extras(self, validation: Validation | None) -> dict[str, Stateful]:
-        """What a checkpoint keeps besides the setting."""
-        found: dict[str, Stateful] = {f"hook.{i}": hook for i, hook in enumerate(self.hooks)}
+        """What a checkpoint keeps besides the setting; hooks by kind, so others may come and go."""
+        found: dict[str, Stateful] = {}
+        for hook in self.hooks:
+            kind = f"hook.{type(hook).__name__}"
+            found[f"{kind}.{sum(name.startswith(kind) for name in found)}"] = hook
         if validation:
             found["validation"] = validation
         if self.scaler.is_enabled():
             found["scaler"] = self.scaler
         return found
 
-    def end(self, step: int, before: dict[str, int], validation: Validation | None) -> Fitted:
-        """Check the teachers, settle the weights, take hooks off."""
+    def end(self, before: dict[str, int], validation: Validation | None) -> Fitted:
+        """Check the teachers, settle the weights, take features off."""
+        after = fingerprints(self.setting)
         for name, teacher in self.setting.teachers().items():
-            if teacher.fingerprint() != before[name]:
+            if after[name] != before[name]:
                 raise TeacherChanged(
                     f"{name} changed while it taught: its parameters or BatchNorm statistics are "
                     "not what they were; something trains it or switches it to train mode."
                 )
             teacher.release()
         for learner in self.setting.learners().values():
+            learner.settle()
+        if validation:
+            validation.settle()
+        self.ready.wrapping.gather()
+        self.ready.wrapping.unwrap()
+        for learner in self.setting.learners().values():
             learner.model.release()
         if validation is None:
-            for learner in self.setting.learners().values():
-                learner.settle()
-            return Fitted(step)
-        validation.settle()
-        return Fitted(step, step < self.steps, validation.history, validation.best_step)
-
-
-def _source(source: Source[Item] | Iterable[Item]) -> Source[Item]:
-    return source if isinstance(source, Source) else Listed(source)
-
-
-def _from(source: Source[Item], step: int) -> Iterator[Item]:
-    epoch, start = divmod(step, len(source))
-    while True:
-        yield from source.epoch(epoch, start)
-        epoch, start = epoch + 1, 0
-
-
-def _moved(item: Any, place: torch.device) -> Any:
-    if isinstance(item, Batch):
-        return item.to(place)
-    if isinstance(item, (list, tuple)):
-        return type(item)(_moved(inner, place) for inner in item)
-    return item
+            return Fitted(self.done)
+        early = self.done < self.steps
+        return Fitted(self.done, early, validation.history, validation.best_step)

@@ -1,11 +1,16 @@
-"""Stops a run whose loss is no longer a number, and says which term and since when."""
+"""Stops a run whose loss or weights are no longer numbers, and says which and since when."""
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from tutelage.core.errors import Diverged
+from tutelage.core.errors import Diverged, RecipeError
+from tutelage.core.outputs import Terms
+from tutelage.engine.learner import Learner
+from tutelage.engine.machine import total
+from tutelage.engine.parallel import local
 
 
 class Guard:
@@ -31,8 +36,11 @@ class Guard:
         seen, self._seen = self._seen, []
         if not seen:
             return
-        values = torch.stack([t.float() for _, _, terms in seen for t in terms.values()])
-        if bool(torch.isfinite(values).all()):
+        values = [value for _, _, terms in seen for value in terms.values()]
+        if values[0].is_cpu:  # reading one costs less than an operation
+            if all(math.isfinite(value) for value in values):
+                return
+        elif bool(torch.isfinite(torch.stack([value.float() for value in values])).all()):
             return
         for step, name, terms in seen:
             for key, value in terms.items():
@@ -43,3 +51,41 @@ class Guard:
                         f"{f' ({others})' if others else ''}: lower the learning rate or its "
                         "weight, set clip, or look for NaN in the inputs."
                     )
+
+    def check_weights(self, step: int, learners: Mapping[str, Learner]) -> None:
+        """Check the weights themselves, before they are put away or handed over.
+
+        A finite loss may have a gradient that is not (a square root at 0), which the terms show
+        one step too late.
+        """
+        for name, learner in learners.items():
+            values = [*learner.model.named_parameters(), *learner.helpers.named_parameters()]
+            parts = [local(value.detach()) for _, value in values]
+            bad = [float(not bool(torch.isfinite(part).all())) for part in parts]
+            device = parts[0].device if parts else torch.device("cpu")
+            if total(sum(bad), device) > 0:
+                path = next(
+                    (path for (path, _), b in zip(values, bad, strict=True) if b), "a weight"
+                )
+                raise Diverged(
+                    f"after step {step} {path!r} of {name} is not finite though its loss is: a "
+                    "gradient overflowed; lower the learning rate, or set clip."
+                )
+
+
+def check_terms(terms: Terms, name: str) -> None:
+    """Are these terms that one can learn from? Refused in one line where they are not."""
+    if not terms:
+        raise RecipeError(f"the update {name!r} has no term: its loss must give at least one.")
+    for key, term in terms.items():
+        if not isinstance(term, Tensor) or term.numel() != 1:
+            what = f"of shape {tuple(term.shape)}" if isinstance(term, Tensor) else repr(term)
+            raise RecipeError(
+                f"the term {key!r} of the update {name!r} must be one number in a tensor (a mean "
+                f"over units), and is {what}."
+            )
+    if not any(term.requires_grad for term in terms.values()):
+        raise RecipeError(
+            f"no term of the update {name!r} ({', '.join(terms)}) depends on anything that can "
+            "learn: is the student detached, or all of it frozen?"
+        )

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor
 
 
@@ -93,7 +99,8 @@ class LogFile(Hook):
     """Appends means of terms, and every validation, to a file of one JSON object a line.
 
     After a stop, lines written since the last checkpoint are cut off before the run goes on, so
-    that the file reads as if there had been no stop (but for the seconds).
+    that the file reads as if there had been no stop (but for the seconds, which are those that
+    the run took, without the pause).
 
     Args:
         path: The file; its folder exists.
@@ -104,6 +111,10 @@ class LogFile(Hook):
     def __init__(self, path: Path, *, every: int, label: Mapping[str, Any] | None = None):
         self._path, self._every, self._label = path, every, dict(label or {})
         self._means = Means()
+        self._before, self._since = 0.0, time.monotonic()
+
+    def started(self, step: int, steps: int) -> None:
+        """Begin to count seconds."""
         self._since = time.monotonic()
 
     def updated(self, step: int, name: str, terms: Mapping[str, Tensor]) -> None:
@@ -126,7 +137,7 @@ class LogFile(Hook):
     def state_dict(self) -> dict[str, Any]:
         """Where the file ends now."""
         size = self._path.stat().st_size if self._path.exists() else 0
-        return {"size": size, "means": self._means.state_dict()}
+        return {"size": size, "means": self._means.state_dict(), "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Cut the file to where it ended then."""
@@ -134,19 +145,26 @@ class LogFile(Hook):
             with self._path.open("r+b") as file:
                 file.truncate(state_dict["size"])
         self._means.load_state_dict(state_dict["means"])
+        self._before = state_dict["seconds"]
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._since
 
     def _flush(self, step: int) -> None:
         for name, terms in self._means.take().items():
             self._write({"step": step, "update": name, "terms": terms})
 
     def _write(self, line: dict[str, Any]) -> None:
-        seconds = round(time.monotonic() - self._since, 3)
-        with self._path.open("a") as file:
-            file.write(json.dumps({**self._label, **line, "seconds": seconds}) + "\n")
+        whole = json.dumps({**self._label, **line, "seconds": round(self._seconds(), 3)})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(whole + "\n")
 
 
 class ProgressBar(Hook):
-    """A bar with the time left, the loss and the last validation, on a terminal only."""
+    """A bar with the time left, the loss and the last validation, on a terminal only.
+
+    The time left is reckoned from the items of this session: those before a stop do not count.
+    """
 
     def __init__(self, console: Console, title: str):
         self._bar = Progress(
@@ -158,21 +176,22 @@ class ProgressBar(Hook):
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
+            disable=not (console.is_terminal or console.is_jupyter),
         )
-        self._task = self._bar.add_task(title, total=None, note="")
         self._title = title
-        self._loss: Tensor | None = None
+        self._task: TaskID | None = None
+        self._terms: Mapping[str, Tensor] = {}
         self._measure = ""
         self._shown = 0.0
 
     def started(self, step: int, steps: int) -> None:
         """Show the bar."""
-        self._bar.update(self._task, total=steps, completed=step)
+        self._task = self._bar.add_task(self._title, total=steps, completed=step, note="")
         self._bar.start()
 
     def updated(self, step: int, name: str, terms: Mapping[str, Tensor]) -> None:
-        """Remember the loss."""
-        self._loss = torch.stack([value.float() for value in terms.values()]).sum()
+        """Remember the terms."""
+        self._terms = terms
 
     def validated(self, step: int, value: float, best: bool) -> None:
         """Remember the measure."""
@@ -180,12 +199,16 @@ class ProgressBar(Hook):
 
     def stepped(self, step: int) -> None:
         """Redraw, four times a second at most."""
-        if time.monotonic() - self._shown > 0.25 and self._loss is not None:
-            self._shown = time.monotonic()
-            note = f"loss {float(self._loss):.4f}{self._measure}"
-            self._bar.update(self._task, completed=step, note=note)
+        if self._task is None or self._bar.disable or time.monotonic() - self._shown <= 0.25:
+            return
+        self._shown = time.monotonic()
+        loss = sum(float(value) for value in self._terms.values())
+        self._bar.update(self._task, completed=step, note=f"loss {loss:.4f}{self._measure}")
 
     def finished(self, step: int) -> None:
         """Take the bar away."""
-        self._bar.update(self._task, completed=step)
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.update(self._task, completed=step)
+            self._bar.stop()
+            self._bar.remove_task(self._task)
+            self._task = None

@@ -58,6 +58,8 @@ class Learner:
 
     def adopt(self, helper: nn.Module) -> None:
         """Train ``helper`` (an adapter, say) along with the model, without exporting it."""
+        if any(helper is known for known in self.helpers):
+            return
         self.helpers.append(helper)
         if self.optimizer is not None:
             self._add_group(helper)
@@ -72,7 +74,15 @@ class Learner:
         select = self._select or (lambda model: model.parameters())
         ours = [p for p in select(self.model) if p.requires_grad]
         if not ours:
-            raise RecipeError("this learner has no parameter to train: all are frozen.")
+            raise RecipeError(
+                "this learner has no parameter to train: all are frozen, or select chose none."
+            )
+        known = {id(p) for p in self.model.parameters()}
+        if any(id(p) not in known for p in ours):
+            raise RecipeError(
+                "select chose a parameter that is not the model's: choose from the model it is "
+                "given, not from one held elsewhere (shared models are copies)."
+            )
         self.optimizer = self._make([{"params": ours}])
         self._add_group(self.helpers)
         for group in self.optimizer.param_groups:
@@ -94,21 +104,24 @@ class Learner:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def after_step(self) -> None:
-        """Let the moving average follow."""
+        """Let the moving average follow; numbers that are no floats are copied."""
         if self.average is None:
             return
         now = self.model.state_dict()
+        floats = [name for name, kept in self.shadow.items() if kept.is_floating_point()]
         with torch.no_grad():
-            for name, kept in self.shadow.items():
-                if kept.is_floating_point():
-                    kept.lerp_(now[name].detach(), 1 - self.average)
-                else:
-                    kept.copy_(now[name])
+            torch._foreach_lerp_(
+                [self.shadow[name] for name in floats],
+                [now[name] for name in floats],
+                1 - self.average,
+            )
+            for name in self.shadow.keys() - set(floats):
+                self.shadow[name].copy_(now[name])
 
     @contextmanager
     def averaged(self) -> Iterator[Observed]:
         """The model with its averaged weights (as it is, where there is no average)."""
-        if self.average is None:
+        if not self.shadow:
             yield self.model
             return
         raw = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -120,7 +133,7 @@ class Learner:
 
     def settle(self) -> None:
         """Make the averaged weights the model's own, at the end of a run."""
-        if self.average is not None:
+        if self.shadow:
             self.model.load_state_dict(self.shadow)
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,18 +143,26 @@ class Learner:
             "model": self.model.state_dict(),
             "helpers": self.helpers.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "kind": type(self.optimizer).__name__,
             "shadow": self.shadow,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go back to what `state_dict` gave."""
         assert self.optimizer is not None
+        self.check_kind(state_dict)
         self.model.load_state_dict(state_dict["model"])
         self.helpers.load_state_dict(state_dict["helpers"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
         with torch.no_grad():
-            for name, kept in state_dict["shadow"].items():
-                self.shadow[name].copy_(kept)
+            for name, kept in self.shadow.items():
+                kept.copy_(state_dict["shadow"][name])
+
+    def check_kind(self, state_dict: dict[str, Any]) -> None:
+        """Is that the state of an optimizer like this one? torch itself would take any."""
+        mine, theirs = type(self.optimizer).__name__, state_dict["kind"]
+        if mine != theirs:
+            raise ValueError(f"it was learnt with {theirs}, and this is {mine}")
 
     def _add_group(self, helper: nn.Module) -> None:
         assert self.optimizer is not None

@@ -1,9 +1,10 @@
 """What a run computes on, and in which precision: one process or several."""
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -27,7 +28,8 @@ class Machine:
             gradients are scaled. On CPUs bf16 is fast and fp16 hopeless.
         accumulate: Parts that each batch is cut into to save memory; the update is the same.
         channels_last: Keep images channel-last: faster for convolutions nearly everywhere.
-        compile: Run the networks through ``torch.compile``.
+        compile: Run the networks through ``torch.compile``; a text names its backend
+            (``inductor`` where it is just true).
         parallel: ``ddp`` and ``fsdp`` share each batch among the processes of ``torchrun``.
     """
 
@@ -35,7 +37,7 @@ class Machine:
     precision: Precision = "fp32"
     accumulate: int = 1
     channels_last: bool = False
-    compile: bool = False
+    compile: bool | str = False
     parallel: Parallel = "none"
 
     def __post_init__(self) -> None:
@@ -61,11 +63,18 @@ class Machine:
     @property
     def place(self) -> torch.device:
         """The torch device."""
-        if self.device == "auto":
-            if not torch.cuda.is_available():
-                return torch.device("cpu")
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        place = torch.device(name)
+        if place.type == "cuda" and place.index is None:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        return torch.device(self.device)
+        return place
+
+    @property
+    def backend(self) -> str:
+        """The backend that ``torch.compile`` uses, where it is used."""
+        return self.compile if isinstance(self.compile, str) else "inductor"
 
     def autocast(self) -> Any:
         """Context in which models run in the chosen precision."""
@@ -78,11 +87,23 @@ class Machine:
         return torch.amp.GradScaler(self.place.type, enabled=self.precision == "fp16")
 
 
-@contextmanager
-def process_group(machine: Machine) -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, for as long as the run lasts."""
-    if machine.parallel == "none" or dist.is_initialized():
-        yield
+def join_processes(machine: Machine) -> None:
+    """Join the processes that ``torchrun`` started, if the run is to be shared.
+
+    Once a program: the group stays until the program ends, since torch cannot meet the same
+    processes again in the same place. Later runs use it.
+    """
+    if machine.parallel == "none":
+        several = world() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
+        if several > 1:
+            raise RecipeError(
+                f"this is one of {several} processes, and parallel is none, so each would learn "
+                "everything and write over the others: set parallel to ddp or fsdp, or start one."
+            )
+        return
+    if machine.place.type == "cuda":
+        torch.cuda.set_device(machine.place)
+    if dist.is_initialized():
         return
     if "RANK" not in os.environ:
         raise RecipeError(
@@ -90,9 +111,11 @@ def process_group(machine: Machine) -> Iterator[None]:
             "'torchrun --nproc-per-node 2 -m tutelage run ...'."
         )
     dist.init_process_group("nccl" if machine.place.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
+    atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 
@@ -110,8 +133,17 @@ def total(value: float, device: torch.device) -> float:
     """Sum of ``value`` over all processes."""
     if world() == 1:
         return value
-    shared = torch.tensor(float(value), device=device)
+    shared = torch.tensor(float(value), device=device, dtype=torch.float64)
     dist.all_reduce(shared)
+    return float(shared)
+
+
+def agree(value: float, device: torch.device) -> float:
+    """The first process's ``value``, on all of them: for decisions that must be the same."""
+    if world() == 1:
+        return value
+    shared = torch.tensor(float(value), device=device, dtype=torch.float64)
+    dist.broadcast(shared, 0)
     return float(shared)
 
 
@@ -124,5 +156,12 @@ def share(batch: Batch) -> Batch:
             f"a batch of {len(batch)} examples cannot be shared by {world()} processes: "
             "make batches larger, or drop the last one of an epoch."
         )
-    edges = [len(batch) * i // world() for i in range(world() + 1)]
-    return batch[edges[rank()] : edges[rank() + 1]]
+    return cut(batch, world())[rank()]
+
+
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """``batch`` in exactly ``parts`` parts of near equal length, in order."""
+    if parts <= 1:
+        return [batch]
+    edges = [len(batch) * i // parts for i in range(parts + 1)]
+    return [batch[start:end] for start, end in pairwise(edges)]

@@ -3,48 +3,115 @@
 The model goes through DDP or `fully_shard`, which overlap their communication with the backward
 pass; helpers (adapters), which are small and used outside the model's forward, are averaged after
 it.
+
+BatchNorm normalises with the statistics of each process's own share, as everywhere in the field
+without synchronised BatchNorm, so a network with it does not learn exactly as in one process. Its
+running statistics are averaged over the processes after every update: they are the same
+everywhere, whoever measures or puts the run away. (The running mean is then exactly that of one
+process; the running variance lacks the variance between shares.)
 """
 
-from collections.abc import Iterator
+import copy
+import inspect
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tutelage.engine.learner import Learner
-from tutelage.engine.machine import Machine
+from tutelage.engine.machine import Machine, world
+from tutelage.models.observed import Observed
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
+class Wrapping:
+    """The models of one run, shared among its processes.
 
-def wrap(learner: Learner, machine: Machine) -> None:
-    """Share ``learner``'s model among the processes."""
-    if machine.parallel == "ddp":
-        # Buffers are left alone: BatchNorm statistics are each process's own, rank 0's are kept.
-        wrapped = DistributedDataParallel(learner.model, broadcast_buffers=False)
+    Under FSDP a learner's model is a sharded copy while the run lasts, made with its hooks and
+    features; at the end the original, which stays whole, takes over its weights. Learners of one
+    and the same model share what is wrapped.
+    """
+
+    def __init__(self, machine: Machine):
+        self._machine = machine
+        self._learners: list[tuple[Learner, Observed]] = []
+        self._wrapped: dict[int, Any] = {}
+
+    def wrap(self, learner: Learner) -> None:
+        """Share ``learner``'s model; all processes begin with the weights of the first."""
+        if self._machine.parallel == "none":
+            return
+        original = learner.model
+        _broadcast([*learner.helpers.parameters(), *learner.helpers.buffers()])
+        self._learners.append((learner, original))
+        if id(original) not in self._wrapped:
+            make = _ddp if self._machine.parallel == "ddp" else _fsdp
+            self._wrapped[id(original)] = make(original, self._machine)
+        wrapped = self._wrapped[id(original)]
         learner.forward = wrapped
-    elif machine.parallel == "fsdp":
-        model = learner.model.model
-        for child in model.children():
-            if any(True for _ in child.parameters()):
-                fully_shard(child)
-        fully_shard(model)
+        if self._machine.parallel == "fsdp":
+            learner.model = wrapped
+
+    def gather(self) -> None:
+        """Give the original models the weights learnt; every process must call it."""
+        done: set[int] = set()
+        for learner, original in self._learners:
+            if learner.model is not original and id(original) not in done:
+                done.add(id(original))
+                load_whole_model(original, whole_model(learner.model))
+
+    def unwrap(self) -> None:
+        """Give the original models back to their learners."""
+        for learner, original in self._learners:
+            if learner.model is not original:  # optimizer and average are of shards
+                learner.optimizer, learner.shadow = None, {}
+            learner.model = learner.forward = original
+        self._learners.clear()
+        self._wrapped.clear()
+
+
+def _ddp(model: Observed, machine: Machine) -> DistributedDataParallel:
+    # Buffers are left alone: BatchNorm statistics are averaged after each update. The option that
+    # says so has got another name in torch 2.13.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    quiet: dict[str, Any] = {name: False}
+    return DistributedDataParallel(model, **quiet)
+
+
+def _fsdp(original: Observed, machine: Machine) -> Observed:
+    model = copy.deepcopy(original)
+    if machine.compile:  # a copy is not compiled
+        model.compile_model(machine.backend)
+    _broadcast([*model.parameters(), *model.buffers()])
+    mesh = init_device_mesh(machine.place.type, (world(),))
+    _shard_children(model.model, mesh)
+    fully_shard(model.model, mesh=mesh)
+    return model
+
+
+def _shard_children(module: nn.Module, mesh: DeviceMesh) -> None:
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # never called: nothing to hook on
+            _shard_children(child, mesh)
+        elif any(True for _ in child.parameters()):
+            fully_shard(child, mesh=mesh)
+
+
+def _broadcast(tensors: Iterable[Tensor]) -> None:
+    for tensor in tensors:
+        dist.broadcast(tensor.detach(), 0)
 
 
 @contextmanager
-def gradients_stay(learner: Learner, machine: Machine) -> Iterator[None]:
+def gradients_stay(learner: Learner) -> Iterator[None]:
     """No communication in the backward passes inside: a later one sends the sum."""
     forward = learner.forward
     if isinstance(forward, DistributedDataParallel):
@@ -63,51 +130,85 @@ def gradients_stay(learner: Learner, machine: Machine) -> Iterator[None]:
 def average_helpers(helpers: nn.Module) -> None:
     """Mean of the helpers' gradients over all processes."""
     parameters = [p for p in helpers.parameters() if p.requires_grad]
-    if not parameters:
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    _average([p.grad for p in parameters if p.grad is not None])
+
+
+def average_statistics(modules: Iterable[nn.Module]) -> None:
+    """Mean of BatchNorm's running statistics over all processes."""
+    found = [
+        buffer
+        for module in modules
+        if isinstance(module, _BatchNorm) and module.training
+        for buffer in (module.running_mean, module.running_var)
+        if buffer is not None
+    ]
+    _average(found)
+
+
+def _average(tensors: list[Tensor]) -> None:
+    """Replace each of ``tensors`` by its mean over the processes, in one message."""
+    if not tensors:
         return
-    flat = torch.cat(
-        [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
-    )
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    parts = torch.split(flat, [p.numel() for p in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.grad = part.view_as(parameter)
+    flat /= world()
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
-def gradient_norm(parameters: list[Tensor]) -> Tensor:
-    """L2 norm over whole and sharded gradients together."""
-    squares = []
-    for parameter in parameters:
-        if parameter.grad is not None:
-            squares.append(_whole(torch.linalg.vector_norm(parameter.grad.float())) ** 2)
-    return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
+def sum_terms(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each term summed over the processes, in one message."""
+    values = torch.stack([term.float() for term in terms.values()])
+    dist.all_reduce(values)
+    return dict(zip(terms, values.unbind(), strict=True))
+
+
+def clip_gradients(parameters: Iterable[Tensor], largest: float) -> None:
+    """Scale all gradients, whole and sharded ones alike, so that their L2 norm is bounded."""
+    both = [p.grad for p in parameters if p.grad is not None]
+    if not both:
+        return
+    grads = [local(grad) for grad in both]
+    norms = torch._foreach_norm(grads)
+    square = torch.stack([norm.float() for norm in norms]).square()
+    shards = torch.tensor([isinstance(grad, DTensor) for grad in both], device=square.device)
+    whole, sharded = square[~shards].sum(), square[shards].sum()
+    if any(isinstance(grad, DTensor) for grad in both):
+        dist.all_reduce(sharded)
+    factor = (largest / ((whole + sharded).sqrt() + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(grads, factor)
 
 
 def whole_state(learner: Learner) -> dict[str, Any]:
     """The learner's state, gathered from all shards; every process must call it."""
-    if not isinstance(learner.model.model, FSDPModule):
-        return learner.state_dict()
-    assert learner.optimizer is not None
-    both = nn.ModuleDict({"model": learner.model, "helpers": learner.helpers})
-    return {
-        "model": get_model_state_dict(both, options=_WHOLE),
-        "optimizer": get_optimizer_state_dict(both, learner.optimizer, options=_WHOLE),
-        "shadow": {k: _whole(v) for k, v in learner.shadow.items()},
-    }
+    state: dict[str, Any] = _whole(learner.state_dict())
+    return state
 
 
 def load_whole_state(learner: Learner, state: dict[str, Any]) -> None:
-    """Put what `whole_state` gave back into the shards."""
+    """Put what `whole_state` gave back, into shards where there are shards."""
     if not isinstance(learner.model.model, FSDPModule):
         learner.load_state_dict(state)
         return
     assert learner.optimizer is not None
-    both = nn.ModuleDict({"model": learner.model, "helpers": learner.helpers})
-    set_model_state_dict(both, state["model"], options=_WHOLE)
-    set_optimizer_state_dict(both, learner.optimizer, state["optimizer"], options=_WHOLE)
-    for name, kept in learner.shadow.items():
-        _put(kept, state["shadow"][name])
+    learner.check_kind(state)
+    load_whole_model(learner.model, state["model"])
+    learner.helpers.load_state_dict(state["helpers"])
+    known = dict(state["optimizer"]["state"])
+    for index, parameter in enumerate(learner.parameters()):
+        if index in known and isinstance(parameter, DTensor):
+            known[index] = {
+                name: _like(value, parameter) if value.shape == parameter.shape else value
+                for name, value in known[index].items()
+            }
+    learner.optimizer.load_state_dict({**state["optimizer"], "state": known})
+    with torch.no_grad():
+        for name, kept in learner.shadow.items():
+            kept.copy_(_like(state["shadow"][name], kept))
 
 
 def whole_model(model: nn.Module) -> dict[str, Tensor]:
@@ -119,15 +220,27 @@ def load_whole_model(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Put what `whole_model` gave back, into shards where there are shards."""
     with torch.no_grad():
         for name, kept in model.state_dict().items():
-            _put(kept, state[name])
+            if state[name].shape != kept.shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, not {tuple(kept.shape)}")
+            kept.copy_(_like(state[name], kept))
 
 
-def _put(kept: Tensor, value: Tensor) -> None:
-    if isinstance(kept, DTensor):
-        kept.copy_(distribute_tensor(value.to(kept.device), kept.device_mesh, kept.placements))
-    else:
-        kept.copy_(value)
+def local(value: Tensor) -> Tensor:
+    """This process's shard of ``value``, or all of it where it is not sharded."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
-def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+def _like(value: Tensor, kept: Tensor) -> Tensor:
+    if not isinstance(kept, DTensor):
+        return value
+    return distribute_tensor(value.to(kept.device), kept.device_mesh, kept.placements)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return value

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.outputs import Measure
@@ -55,12 +55,12 @@ class AbstractSetting(ABC, Generic[Item]):
 
     def learners(self) -> dict[str, Learner]:
         """All learners this setting holds, by attribute."""
-        return {name: part for name, part in _held(self) if isinstance(part, Learner)}
+        return {name: part for name, part in _parts(self) if isinstance(part, Learner)}
 
     def teachers(self) -> dict[str, Frozen]:
         """All frozen teachers this setting holds, by attribute (inside others as well)."""
         found: dict[str, Frozen] = {}
-        for name, part in _held(self):
+        for name, part in _parts(self):
             if isinstance(part, nn.Module):
                 for inner, module in part.named_modules():
                     if isinstance(module, Frozen):
@@ -68,19 +68,44 @@ class AbstractSetting(ABC, Generic[Item]):
         return found
 
     def stateful(self) -> dict[str, Stateful]:
-        """All that a checkpoint must hold: learners, and modules that belong to none of them."""
+        """All that a checkpoint must hold: learners, and what is stateful and none of theirs.
+
+        Frozen teachers are left out: they cannot change, and are compared by their fingerprints.
+        A number or list that changes while learning is not seen here: hold it in a buffer of a
+        module, or in anything with ``state_dict`` and ``load_state_dict``.
+        """
         learners = self.learners()
         owned = {id(m) for each in learners.values() for m in each.modules()}
         owned |= {id(m) for each in self.teachers().values() for m in each.modules()}
+        fixed = {id(t) for each in self.teachers().values() for t in _tensors(each)}
         rest = {
             name: part
-            for name, part in _held(self)
-            if isinstance(part, Stateful) and name not in learners and id(part) not in owned
+            for name, part in _parts(self)
+            if isinstance(part, Stateful)
+            and name not in learners
+            and id(part) not in owned
+            and not (isinstance(part, nn.Module) and _all_in(part, fixed))
         }
         return {**learners, **rest}
 
 
-def _held(setting: object) -> Iterator[tuple[str, Any]]:
+def held_modules(setting: object) -> Iterator[nn.Module]:
+    """All modules that ``setting`` holds, by itself or in lists and dicts."""
+    return (part for _, part in _parts(setting) if isinstance(part, nn.Module))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _all_in(module: nn.Module, fixed: set[int]) -> bool:
+    """Whether a module (an ensemble of teachers, say) has no tensor but those of ``fixed``."""
+    tensors = [id(tensor) for tensor in _tensors(module)]
+    return bool(tensors) and fixed.issuperset(tensors)
+
+
+def _parts(setting: object) -> Iterator[tuple[str, Any]]:
     for name, value in vars(setting).items():
         if isinstance(value, (list, tuple)):
             yield from ((f"{name}.{i}", inner) for i, inner in enumerate(value))

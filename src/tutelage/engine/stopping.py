@@ -7,7 +7,10 @@ from typing import Any, Self
 
 
 class Stop:
-    """While entered, the first SIGINT or SIGTERM only sets `requested`; a second one is real."""
+    """While entered, the first SIGINT or SIGTERM only sets `requested`; a second one is real.
+
+    Outside the main thread signals cannot be caught, and none arrives.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -20,10 +23,14 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        signal.signal(number, self._before[number])
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            # None: a handler that was not set from Python, which signal cannot set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

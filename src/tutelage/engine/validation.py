@@ -1,12 +1,15 @@
 """Measuring on validation data while learning: best weights, early stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from tutelage.core.errors import RecipeError
 from tutelage.engine.learner import Learner
+from tutelage.engine.machine import agree
 from tutelage.engine.parallel import load_whole_model, whole_model
 from tutelage.models.observed import Observed
 
@@ -16,7 +19,8 @@ class Validation:
 
     Args:
         learner: Whose (averaged) model is measured.
-        measure: Accuracy, say, of a model on validation data.
+        measure: Accuracy, say, of a model on validation data; the model is in eval mode, and no
+            gradient is kept.
         every: Items between two measurements; one more is made at the end.
         keep: ``best`` ends the run with the weights that measured best, ``last`` with the last.
         patience: Measurements without a better one after which the run ends; None: never.
@@ -47,8 +51,10 @@ class Validation:
 
     def look(self, step: int) -> tuple[float, bool]:
         """Measure now: the value, and whether it is the best one."""
-        with self._learner.averaged() as model:
-            value = self._measure(model)
+        with self._learner.averaged() as model, _at_rest(model):
+            place = next(model.parameters()).device
+            # Every process measures (sharded models need all of them); one of them decides.
+            value = agree(float(self._measure(model)), place)
             better = value > self.best_value
             if better:
                 self.best_step, self.best_value = step, value
@@ -65,7 +71,6 @@ class Validation:
 
     def settle(self) -> None:
         """Put the kept weights into the model, at the end of the run."""
-        self._learner.settle()
         if self._keep == "best" and self._best:
             load_whole_model(self._learner.model, self._best)
 
@@ -83,3 +88,16 @@ class Validation:
         self.history = [(step, value) for step, value in state_dict["history"]]
         self._best = state_dict["best"]
         self.best_step, self.best_value = state_dict["best_step"], state_dict["best_value"]
+
+
+@contextmanager
+def _at_rest(model: Observed) -> Iterator[None]:
+    """Eval mode without gradients inside, whatever the measure does; as it was afterwards."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode

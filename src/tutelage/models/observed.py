@@ -1,95 +1,132 @@
 """A model that answers in outputs, and a teacher that cannot change."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.core.batch import Batch, Inputs
+from tutelage.core.batch import Batch
 from tutelage.core.errors import ModelError
 from tutelage.core.outputs import Outputs
+from tutelage.models.checksum import checksum
+from tutelage.models.intake import NamedIntake
+from tutelage.models.readers import Read as Read
+from tutelage.models.readers import plain as plain
+from tutelage.models.readers import reader_of
 from tutelage.models.taps import Taps
-
-Read = Callable[[nn.Module, Inputs], Tensor]
-"""How a model takes inputs and where its logits ``(N, ..., C)`` are."""
-
-
-def plain(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Read a model that takes one tensor and returns logits."""
-    logits: Tensor = model(inputs)
-    return logits
 
 
 class Observed(nn.Module):
     """Any torch model, unedited, made to answer a batch with outputs.
 
     Args:
-        model: Left as it is; hooks sit on tapped modules until `release`.
+        model: Left as it is; hooks sit on tapped modules only during a forward pass.
         intake: Turns the data's own inputs into what this model expects (normalisation,
             resolution, channels): see `tutelage.models.intake`. It is exported with the model.
-        read: How this model takes its inputs and where its logits are.
+            Of inputs by name it changes none; for those, give one intake for each name it is for.
+        read: How this model takes its inputs and where its logits are; None finds the reader
+            that its class needs (`tutelage.models.readers`).
         classes: For each class of the data, the number this model gives it; None where they
             agree. Logits are put in the data's order.
+
+    Example:
+        >>> seen = Observed(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        >>> answer = seen.tap(["1"])(Batch(torch.zeros(5, 4)))
+        >>> answer.logits.shape, answer["1"].shape
+        (torch.Size([5, 3]), torch.Size([5, 8]))
     """
+
+    classes: Tensor | None
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        intake: nn.Module | None = None,
-        read: Read = plain,
+        intake: nn.Module | Mapping[str, nn.Module] | None = None,
+        read: Read | None = None,
         classes: Iterable[int] | None = None,
     ):
         super().__init__()
-        self.model, self.read = model, read
-        self.intake = intake if intake is not None else nn.Identity()
-        order = None if classes is None else torch.tensor(list(classes))
+        self.model = model
+        self.read = reader_of(model) if read is None else read
+        if intake is None:
+            intake = nn.Identity()
+        self.intake = intake if isinstance(intake, nn.Module) else NamedIntake(intake)
+        order = None if classes is None else torch.tensor(list(classes), dtype=torch.long)
+        self._highest = -1 if order is None or not len(order) else int(order.max())
+        if order is not None and (not len(order) or int(order.min()) < 0):
+            raise ModelError(f"classes must be class numbers from 0, got {order.tolist()}.")
         self.register_buffer("classes", order, persistent=False)
         self.channels_last = False
         self._taps = Taps(model)
-        self._run: Read = read
+        self._compiled: tuple[Any, ...] = ()  # in a tuple it is no part of the state
+
+    @property
+    def taps(self) -> list[str]:
+        """The paths shown in all outputs."""
+        return self._taps.paths
 
     def tap(self, paths: Iterable[str]) -> Self:
         """Show these features in all outputs from now on (grammar: `tutelage.models.taps`)."""
         paths = list(paths)
-        if paths and self._run is not self.read:
+        if paths and self._compiled:
             raise ModelError(
-                f"this model is compiled, and features ({', '.join(paths)}) are tapped before "
-                "compiling: call tap first, or leave compile out."
+                f"this model is compiled, and features ({', '.join(map(str, paths))}) cannot be "
+                "tapped inside compiled code: leave compile out, or use objectives that read "
+                "logits only."
             )
         self._taps.add(paths)
         return self
 
     def release(self) -> None:
-        """Take all hooks off the model."""
+        """Show no features from now on."""
         self._taps.clear()
 
     def compile_model(self, backend: str = "inductor") -> None:
-        """Run the model through ``torch.compile`` from now on; refused where features are tapped."""
+        """Run the model through ``torch.compile`` from now on; refused where features are tapped.
+
+        A copy of this object is not compiled.
+        """
         if self._taps.paths:
             raise ModelError(
                 f"torch.compile and tapped features ({', '.join(self._taps.paths)}) do not go "
                 "together: set compile: false, or use an objective that reads logits only."
             )
-        compiled = torch.compile(self.model, backend=backend)
-        self._run = lambda _, inputs: self.read(compiled, inputs)
+        # Not `Module.compile`, which leaves containers of torch's own modules uncompiled.
+        self._compiled = (torch.compile(self.model, backend=backend),)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return state | {"_compiled": ()}
 
     def use_channels_last(self) -> None:
         """Keep weights and images channel-last in memory: 1.1 to 1.5 times faster on CPUs."""
-        self.model.to(memory_format=torch.channels_last)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels_last = True
 
     def forward(self, batch: Batch) -> Outputs:
         """The model's answer, with the tapped features."""
         inputs: Any = self.intake(batch.inputs)
-        if self.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if self.channels_last:
+            inputs = _channels_last(inputs)
         with self._taps.catching() as features:
-            logits = self._run(self.model, inputs)
+            logits = self.read(self._compiled[0] if self._compiled else self.model, inputs)
         if self.classes is not None:
+            if self._highest >= logits.shape[-1]:
+                raise ModelError(
+                    f"a class of the data is said to be number {self._highest} of the model's, "
+                    f"which has {logits.shape[-1]}: see tutelage.models.class_order."
+                )
             logits = logits.index_select(-1, self.classes)
         return Outputs(logits, features)
+
+
+def _channels_last(inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        last = torch.channels_last
+        return inputs.contiguous(memory_format=last) if inputs.ndim == 4 else inputs
+    return {name: _channels_last(one) for name, one in inputs.items()}
 
 
 class Frozen(nn.Module):
@@ -110,18 +147,12 @@ class Frozen(nn.Module):
         return self
 
     def release(self) -> None:
-        """Take all hooks off the model."""
+        """Show no features from now on."""
         self.observed.release()
 
-    @torch.no_grad()
     def fingerprint(self) -> int:
-        """A checksum of every bit of parameters and buffers, made where they are."""
-        total = 0
-        for index, (_, value) in enumerate(sorted(self.observed.state_dict().items())):
-            bits = value.detach().contiguous().view(torch.uint8).long()
-            place = torch.arange(1, bits.numel() + 1, device=bits.device) % 65521
-            total = (total * 31 + index + int((bits.flatten() * place).sum())) % 2**63
-        return total
+        """A checksum of every bit of parameters and buffers: equal before and after teaching."""
+        return checksum(self.observed)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Outputs:

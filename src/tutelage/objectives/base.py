@@ -1,8 +1,9 @@
 """The one shape of everything a student can be asked to become."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
@@ -23,12 +24,20 @@ class AbstractObjective(nn.Module, ABC):
             loss changes when a batch is cut, for gradient accumulation or over processes.
         needs_targets: True where it reads ``batch.targets``.
         needs_teacher: False where it never looks at the teacher's answer.
+        needs_features: True where it always reads features, not logits alone.
+        divergence: True where it is smallest, 0 with zero gradient, when the student answers
+            what the teacher answers.
+        example: Options of a typical use, where some have no default: contract tests and
+            documentation build the objective with them.
     """
 
     taps: tuple[Sequence[str], Sequence[str]] = ((), ())
     batchwise: bool = False
     needs_targets: bool = False
     needs_teacher: bool = True
+    needs_features: bool = False
+    divergence: bool = False
+    example: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
@@ -58,22 +67,35 @@ class AbstractLoss(AbstractObjective):
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One scalar: the mean over the batch's units."""
 
-    @final
+    @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The one term under the method's name."""
         with full_precision(student.logits):
-            return {self.name: self.loss(student.float(), teacher.float(), batch)}
+            # Tensors made under inference_mode cannot be saved for backward: copy those.
+            teacher = teacher.float().map(lambda t: t.clone() if t.is_inference() else t)
+            return {self.name: self.loss(student.float(), teacher, batch)}
 
 
 @final
 class Weighted(AbstractObjective):
-    """An objective, scaled."""
+    """An objective, scaled; a negative weight asks the student to move away.
+
+    Raises:
+        RecipeError: The weight is no finite number.
+    """
 
     def __init__(self, inner: AbstractObjective, weight: float):
         super().__init__()
-        self.inner, self.weight, self.taps = inner, weight, inner.taps
+        real = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not real or not math.isfinite(weight):
+            raise RecipeError(
+                f"the weight of {type(inner).__name__} must be a finite number, got {weight!r}."
+            )
+        self.inner, self.weight, self.taps = inner, float(weight), inner.taps
         self.batchwise, self.needs_targets = inner.batchwise, inner.needs_targets
-        self.needs_teacher = inner.needs_teacher
+        self.needs_teacher, self.needs_features = inner.needs_teacher, inner.needs_features
+        # Scaled by a negative number, agreement is where it is largest.
+        self.divergence = inner.divergence and self.weight >= 0
 
     def bind(self, student: Outputs, teacher: Outputs) -> None:
         """Bind what is scaled."""
@@ -96,6 +118,8 @@ class Sum(AbstractObjective):
         self.batchwise = any(part.batchwise for part in parts)
         self.needs_targets = any(part.needs_targets for part in parts)
         self.needs_teacher = any(part.needs_teacher for part in parts)
+        self.needs_features = any(part.needs_features for part in parts)
+        self.divergence = all(part.divergence for part in parts)
 
     def bind(self, student: Outputs, teacher: Outputs) -> None:
         """Bind each part."""

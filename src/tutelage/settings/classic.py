@@ -20,12 +20,11 @@ class Classic(AbstractSetting[Batch]):
 
     def __init__(self, student: Learner, teacher: Answers, objective: AbstractObjective):
         self.student, self.teacher, self.objective = student, teacher, objective
-        student.model.tap(objective.taps[0])
-        if isinstance(teacher, Frozen):
-            teacher.tap(objective.taps[1])
+        self._tap()
 
     def prepare(self, item: Batch) -> None:
         """Bind the objective's adapters to the shapes of both, and let the student train them."""
+        self._tap()  # again: a run that is over has taken its features off
         student = probe(self.student, item)
         with torch.no_grad():
             self.objective.bind(student, self.teacher(item))
@@ -34,6 +33,11 @@ class Classic(AbstractSetting[Batch]):
     def updates(self, item: Batch) -> Iterator[Update]:
         """One update an item."""
         yield Update(self.student, self.compare, item)
+
+    def _tap(self) -> None:
+        self.student.model.tap(self.objective.taps[0])
+        if isinstance(self.teacher, Frozen):
+            self.teacher.tap(self.objective.taps[1])
 
     def compare(self, batch: Batch) -> Terms:
         """What the objective says of one batch."""
@@ -47,8 +51,10 @@ def probe(learner: Learner, item: Batch) -> Outputs:
     model = learner.model
     training = {module: module.training for module in model.modules()}
     model.eval()
-    with torch.no_grad():
-        outputs: Outputs = model(item)
-    for module, mode in training.items():
-        module.training = mode
+    try:
+        with torch.no_grad():
+            outputs: Outputs = model(item)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
     return outputs

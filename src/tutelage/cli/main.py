@@ -1,0 +1,155 @@
+"""The command line. It loads torch only for commands that need it."""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from tutelage import __version__
+
+app = typer.Typer(
+    name="tutelage",
+    help="Distil neural networks: teach a small model what a large one knows, and prove it.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+# The base of typer's complaints about arguments: its own since 0.25, click's before.
+_Misused: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+_Recipe = Annotated[Path, typer.Argument(help="A recipe: a YAML file.", show_default=False)]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a value: train.epochs=3. May be repeated.", metavar="KEY=VALUE"
+    ),
+]
+
+
+@app.command()
+def run(
+    recipe: _Recipe,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder; runs/NAME by default.", show_default=False),
+    ] = None,
+    set_: _Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+) -> None:
+    """Do what a recipe says: teacher, baseline, student, report, export."""
+    words = ["tutelage", "run", str(recipe)]
+    words += [word for change in set_ or [] for word in ("--set", change)]
+    words += ["--out", str(out)] if out else []
+    again = shlex.join([*words, "--resume"])
+    try:
+        from rich.console import Console
+
+        from tutelage.core.errors import Interrupted
+        from tutelage.recipe.reading import assign, read
+        from tutelage.recipe.run import run as carry_out
+
+        data = assign(read(recipe), set_ or [])
+        folder = out or Path("runs") / str(data.get("name"))
+        result = carry_out(data, folder, console=Console(), resume=resume, command=words)
+    except KeyboardInterrupt:
+        begun = f"Go on with: {again}" if resume else "Nothing was written."
+        _stop(f"stopped. {begun}", 130)
+    except Interrupted as error:
+        _stop(f"{error} Go on with: {again}", 130)
+    if _first():
+        typer.echo(f"\n{folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    if not result.passed:
+        failed = [gate for gate in result.report["gates"] if not gate["passed"]]
+        told = [f"{g['name']} is {g['value']} ({g['rule']} {g['threshold']})" for g in failed]
+        _stop(f"gate failed: {'; '.join(told)}.", 1)
+
+
+@app.command()
+def check(recipe: _Recipe, set_: _Set = None) -> None:
+    """Try a recipe on one batch: files, shapes, features, loss scales, time and memory."""
+    from tutelage.cli.checked import show
+    from tutelage.recipe.check import check as look
+    from tutelage.recipe.reading import assign, read
+
+    show(look(assign(read(recipe), set_ or [])))
+
+
+@app.command()
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="One method, or one kind of them.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON list.")] = False,
+) -> None:
+    """List what there is to choose from: objectives, models, data, augmentations, schedules."""
+    from tutelage.cli.methods import chosen, plain, show_all, show_one
+
+    if as_json:
+        typer.echo(json.dumps(plain(name), indent=1))
+    elif name is None:
+        show_all()
+    else:
+        found = chosen(name)
+        if name == found[0].kind:
+            show_all(found)
+        else:
+            show_one(found[0])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tutelage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """What holds for all commands."""
+
+
+def main() -> NoReturn:
+    """Run the command line.
+
+    Exit status 0: done; 1: a gate failed, or a run diverged; 2: the input is wrong; 130: stopped.
+    """
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("stopped.", 130)
+    except _Misused as error:
+        told = error.format_message()
+        _stop(f"{told}{'' if told.endswith(('.', '?')) else '.'} See tutelage --help.", 2)
+    except BrokenPipeError:  # `tutelage methods | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        _expected(error)
+    raise SystemExit(code or 0)
+
+
+def _expected(error: Exception) -> NoReturn:
+    """One line for errors raised on purpose; others are bugs, and keep their traceback."""
+    from tutelage.core.errors import Diverged, TeacherChanged, TutelageError
+
+    if not isinstance(error, TutelageError):
+        raise error
+    _stop(str(error), 1 if isinstance(error, (Diverged, TeacherChanged)) else 2)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    if _first():
+        sys.stdout.flush()
+        typer.echo(f"tutelage: {' '.join(message.split())}", err=True)
+    raise SystemExit(code)
+
+
+def _first() -> bool:
+    """Whether this process speaks: of those that torchrun starts, the first one does."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,1 @@
+"""The data that comes with this package, and the script that made it."""

@@ -1,0 +1,28 @@
+"""Paths that must exist, and the line that helps when they do not."""
+
+from pathlib import Path
+
+from tutelage.core.errors import DataError, suggest
+
+
+def existing(path: str | Path, what: str) -> Path:
+    """``path`` if it exists; else a `DataError` that suggests the nearest name there.
+
+    Args:
+        path: A file or folder; ``~`` is expanded.
+        what: What the message calls it, such as "image_folder path".
+    """
+    found = Path(path).expanduser()
+    if found.exists():
+        return found
+    parent = found
+    while not parent.is_dir() and parent != parent.parent:
+        missing, parent = parent.name, parent.parent
+    try:
+        known = [entry.name for entry in parent.iterdir()]
+    except OSError:
+        known = []
+    raise DataError(
+        f"{what} {str(path)!r} does not exist: no {missing!r} in {str(parent)!r}. "
+        f"{suggest(missing, known)}"
+    )

@@ -1,0 +1,6 @@
+"""From a trained student to files that others can use and trust."""
+
+from tutelage.deployment.card import model_card as model_card
+from tutelage.deployment.export import OPSET as OPSET
+from tutelage.deployment.export import Parity as Parity
+from tutelage.deployment.export import export_onnx as export_onnx

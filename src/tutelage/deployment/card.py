@@ -1,0 +1,188 @@
+"""``MODEL_CARD.md``: what a stranger must know before using the student, in Hugging Face's form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tutelage.core.errors import DataError
+from tutelage.evaluation.rows import model_roles, model_rows
+from tutelage.evaluation.wording import ROLES, gate_value, points
+
+_UNKNOWN = "not stated"
+
+
+def model_card(
+    report: Mapping[str, Any],
+    *,
+    name: str = "",
+    licence: str = "",
+    teacher_licence: str = "",
+    data_licence: str = "",
+    intended_use: str = "",
+    files: Sequence[str] = (),
+) -> str:
+    """The card of a run's student, filled from its report and from what only the caller knows.
+
+    Nothing is invented: what nobody stated is said to be not stated.
+
+    Args:
+        report: Figures, as in ``report.json``.
+        name: Of the student; the recipe's name by default.
+        licence: Under which the student is given away, an SPDX identifier such as ``apache-2.0``.
+        teacher_licence: Of the teacher: it may bind the student too.
+        data_licence: Of the training data; the data's stated origin by default.
+        intended_use: What it was made for, in a sentence.
+        files: What lies beside the card: ``("student.onnx",)``.
+
+    Returns:
+        Markdown with a YAML head.
+
+    Raises:
+        DataError: The report has no figures of a student.
+    """
+    if "models" not in report or report["models"].get("student") is None:
+        raise DataError("the report has no student: give the content of a report.json.")
+    name = name or _recipe_name(report["recipe"])
+    parts = [
+        _head(report, name, licence),
+        f"# {name}",
+        report["verdict"]["headline"],
+        _use(report, intended_use, files),
+        _training(report),
+        _evaluation(report),
+        _limits(report),
+        _licences(report, licence, teacher_licence, data_licence),
+        _again(report),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _head(report: Mapping[str, Any], name: str, licence: str) -> str:
+    import yaml
+
+    student, data = report["models"]["student"], report["data"]
+    metrics = [
+        {"type": key, "value": round(student[key], 6)}
+        for key in ("accuracy", "nll", "ece")
+        if student[key] is not None
+    ]
+    result = {
+        "task": {"type": "classification"},
+        "dataset": {"name": data["name"], "type": data["name"], "split": "test"},
+        "metrics": metrics,
+    }
+    head = {
+        "library_name": "tutelage",
+        **({"license": licence} if licence else {}),
+        "tags": ["knowledge-distillation"],
+        "datasets": [data["name"]],
+        **({"model-index": [{"name": name, "results": [result]}]} if metrics else {}),
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---"
+
+
+def _use(report: Mapping[str, Any], intended: str, files: Sequence[str]) -> str:
+    classes = report["data"]["classes"]
+    shown = ", ".join(map(_plain, classes[:20]))
+    shown += f" and {len(classes) - 20} more" if len(classes) > 20 else ""
+    told = [
+        "## Intended use",
+        _plain(intended) if intended else f"Telling {len(classes)} classes apart: {shown}.",
+        "Inputs like those of the data below; on anything else it answers too, and nothing here "
+        "says how well.",
+    ]
+    if files:
+        told.append("Files: " + ", ".join(f"`{file}`" for file in files) + ".")
+    if report["verdict"]["status"] == "no":
+        told.append("**It did not meet the conditions set for it: see the evaluation.**")
+    return "\n\n".join(told)
+
+
+def _training(report: Mapping[str, Any]) -> str:
+    data, teacher = report["data"], report["models"]["teacher"]
+    labelled = data["labelled"]
+    labels = f", {labelled:,} of them with labels" if labelled is not None else ""
+    told = (
+        f"Distilled from {_plain(teacher['name']) or 'a teacher'} ({teacher['parameters']:,} "
+        f"parameters) on {_plain(data['name'])}: {data['train']:,} training examples{labels}, "
+        f"{data['validation']:,} for validation. Seed {report['seed']}."
+    )
+    return "\n\n".join(filter(None, ["## Training", told, _sentence(data["teacher"])]))
+
+
+def _evaluation(report: Mapping[str, Any]) -> str:
+    models, data = report["models"], report["data"]
+    heads = [ROLES[role] for role in model_roles(models)]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- | {' | '.join('---:' for _ in heads)} |"]
+    for row in model_rows(models):
+        cells = (f"{value} ({small})" if small else value for value, small in row.cells)
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    opened = "" if data["test_opened"] != 1 else ", opened once"
+    level = _level(models)
+    told = (
+        f"On {data['test']:,} test examples{opened}. In brackets: the {level} interval of "
+        "accuracy, and the slowest call in a hundred. “Student alone” is the same network, trained "
+        "without the teacher."
+    )
+    gates = [
+        f"- {'passed' if gate['passed'] else '**failed**'}: {gate['name']} ({gate['meaning']}) "
+        f"{gate['rule']} {gate_value(gate, 'threshold')}, found {gate_value(gate, 'value')}"
+        for gate in report["gates"]
+    ]
+    gained = [f"- {line}" for line in report["verdict"]["gained"]]
+    parts = ["## Evaluation", told, "\n".join(lines), "\n".join(gained), "\n".join(gates)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _limits(report: Mapping[str, Any]) -> str:
+    lines = [f"- {line}" for line in report["verdict"]["lost"]]
+    student = report["models"]["student"]
+    if student["collapsed"]:
+        lines.insert(0, f"- **It collapsed: {student['collapsed']}.**")
+    known = [row for row in report["comparison"]["per_class"] if row["student"] is not None]
+    for row in sorted(known, key=lambda row: row["student"])[:3]:
+        lines.append(
+            f"- Weak in {_plain(row['class'])}: {100 * row['student']:.1f} % right of "
+            f"{row['examples']:,} examples ({points(row['delta'])} points against the teacher)."
+        )
+    lines += [f"- {_plain(note)}" for note in report["notes"]]
+    return "\n\n".join(["## Limits that the evaluation found", "\n".join(lines)])
+
+
+def _licences(report: Mapping[str, Any], own: str, teacher: str, data: str) -> str:
+    rows = {
+        "Student": own,
+        "Teacher": teacher,
+        "Data": data or report["data"]["origin"],
+    }
+    lines = [f"- {what}: {_plain(text) if text else _UNKNOWN}" for what, text in rows.items()]
+    return "\n\n".join(["## Licences", "\n".join(lines)])
+
+
+def _again(report: Mapping[str, Any]) -> str:
+    versions = report["environment"].get("versions", {})
+    made = ", ".join(f"{package} {version}" for package, version in versions.items())
+    date = report["environment"].get("date", "")
+    command = f"```\n{report['command']}\n```" if report["command"] else ""
+    told = " · ".join(filter(None, [str(date), made]))
+    return "\n\n".join(filter(None, ["## To make it again", command, told]))
+
+
+def _level(models: Mapping[str, Any]) -> str:
+    for model in models.values():
+        if model is not None and "accuracy_interval" in model:
+            return f"{100 * model['accuracy_interval']['level']:.0f} %"
+    return "95 %"
+
+
+def _recipe_name(recipe: Any) -> str:
+    found = recipe.get("name", "student") if isinstance(recipe, Mapping) else recipe
+    return _plain(str(found))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+def _plain(text: object) -> str:
+    """Text that cannot start a line, a table cell or a tag of its own in Markdown."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,281 @@
+"""A model as an ONNX file that was seen to compute what the model computes, before it is kept."""
+
+import copy
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.core.batch import Batch, Inputs
+from tutelage.core.errors import ExportError
+from tutelage.evaluation.cost import weight_bytes
+from tutelage.evaluation.predict import evaluating
+from tutelage.models.observed import Frozen, Observed
+
+OPSET = 20
+"""The ONNX operator set that is written: ONNX Runtime 1.18 (2024) and later run it."""
+
+_LARGEST = 1_900_000_000  # bytes; one protobuf file ends at 2 GiB
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How well a file in ONNX Runtime agreed with the model in torch on real examples.
+
+    Attributes:
+        max_difference: Largest difference of any logit, as a share of the largest logit.
+        equal_top1: Share of examples with the same answer; ties between classes count as equal.
+        examples: How many examples were compared.
+    """
+
+    max_difference: float
+    equal_top1: float
+    examples: int
+
+
+def export_onnx(
+    model: Observed | Frozen,
+    examples: Batch,
+    path: str | Path,
+    *,
+    names: Sequence[str] = (),
+    source: str = "",
+    tolerance: float = 1e-4,
+) -> Parity:
+    """Write a model with its intake as one ONNX file, and keep it only if it computes the same.
+
+    The file takes the data's own inputs (images in [0, 1], not normalised), any number of them at
+    once, and gives logits in the data's order of classes. It is run by ONNX Runtime on the
+    examples, one by one and together, and compared with the model, before it gets its name; if
+    anything is wrong, no file is left. The model itself is not changed, its feature taps stay.
+
+    Args:
+        model: The model with its intake and order of classes.
+        examples: Real examples of the data, a few dozen; the labels are not used.
+        path: Where the file goes; an older one is replaced only by a good one.
+        names: Class names, written into the file.
+        source: What this model is and where it came from, written into the file.
+        tolerance: Largest difference allowed, as a share of the largest logit.
+
+    Returns:
+        What the comparison found.
+
+    Raises:
+        ExportError: The model cannot be exported, or the file does not compute the same.
+    """
+    path = Path(path)
+    observed = model.observed if isinstance(model, Frozen) else model
+    if len(examples) == 0:
+        raise ExportError("no examples were given: an export is checked on real ones.")
+    heavy = weight_bytes(observed)
+    if heavy > _LARGEST:
+        raise ExportError(
+            f"the weights take {heavy / 1e9:.1f} GB, and one ONNX file holds less than 2 GB: "
+            "ship the safetensors file."
+        )
+    expected = _answers(observed, examples)
+    if names and len(names) != expected.shape[-1]:
+        raise ExportError(
+            f"{len(names)} class names were given, and the model has {expected.shape[-1]} classes."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    about = _about(examples.inputs, names, source)
+    try:
+        _write(_Shipped.of(observed), examples.inputs, about, temporary)
+        parity = _compare(temporary, examples.inputs, expected, tolerance)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        temporary.with_name(f"{temporary.name}.data").unlink(missing_ok=True)
+    return parity
+
+
+class _Shipped(nn.Module):
+    """Raw inputs in, logits in the data's order of classes out: all that a file needs."""
+
+    classes: Tensor | None
+
+    def __init__(self, observed: Observed):
+        super().__init__()
+        self.intake, self.model, self.read = observed.intake, observed.model, observed.read
+        self.register_buffer("classes", observed.classes)
+
+    @staticmethod
+    def of(observed: Observed) -> "_Shipped":
+        """A copy on the CPU, in eval mode; taps stay with the original."""
+        try:
+            shipped = copy.deepcopy(_Shipped(observed))
+        except Exception as error:
+            raise ExportError(f"the model cannot be copied for export: {_line(error)}") from error
+        return shipped.cpu().eval().requires_grad_(False)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        logits = self.read(self.model, self.intake(inputs))
+        return logits if self.classes is None else logits.index_select(-1, self.classes)
+
+
+def _write(shipped: _Shipped, inputs: Inputs, about: dict[str, str], path: Path) -> None:
+    import onnx
+
+    few = _rows(inputs, slice(0, 3))
+    if _length(few) < 2:  # torch.export takes a batch of one for a constant
+        few = _map(few, lambda t: torch.cat([t, t]))
+    many = torch.export.Dim("batch", min=1)
+    shapes: Any = {0: many} if isinstance(few, Tensor) else {name: {0: many} for name in few}
+    given = ["inputs"] if isinstance(few, Tensor) else list(few)
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                shipped,
+                kwargs={"inputs": few},  # by name: a dictionary at the end of args means another
+                dynamo=True,
+                dynamic_shapes={"inputs": shapes},
+                input_names=given,
+                output_names=["logits"],
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+            if program is None:
+                raise ExportError("torch returned no program.")
+            program.save(str(path), external_data=False)
+            written = onnx.load(str(path))
+            onnx.helper.set_model_props(written, about)
+            onnx.save(written, str(path))
+            onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise ExportError(
+            f"the model cannot be written as ONNX (opset {OPSET}; its forward pass must not branch "
+            f"on values): {_line(error)}"
+        ) from error
+
+
+def _compare(path: Path, inputs: Inputs, expected: Tensor, tolerance: float) -> Parity:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    total = len(expected)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        names = [given.name for given in session.get_inputs()]
+        found = torch.empty_like(expected)
+        # One by one, in small groups and all together: a batch size baked in shows itself.
+        alone, small = min(4, total), min(11, total)
+        parts = [slice(i, i + 1) for i in range(alone)] + [slice(alone, small), slice(small, total)]
+        for rows in [*parts, slice(0, total)]:
+            if rows.start == rows.stop:
+                continue
+            some = _rows(inputs, rows)
+            tensors = {names[0]: some} if isinstance(some, Tensor) else some
+            feed = {name: tensors[name].cpu().numpy() for name in names}
+            found[rows] = torch.from_numpy(session.run(None, feed)[0]).double()
+            parity = _parity(found[rows], expected[rows], tolerance)
+            _refuse(parity, tolerance)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            "ONNX Runtime cannot run the exported file on batches of 1 to "
+            f"{total} examples (is the batch size fixed in the model?): {_line(error)}"
+        ) from error
+    return parity
+
+
+def _parity(found: Tensor, expected: Tensor, tolerance: float) -> Parity:
+    scale = expected.abs().amax().clamp(min=1e-12)
+    # Two classes nearer than the tolerance to each other may change places: a tie.
+    chosen = expected.gather(-1, found.argmax(-1, keepdim=True))[:, 0]
+    same = expected.amax(-1) - chosen <= 2 * tolerance * scale
+    difference = float((found - expected).abs().amax() / scale)
+    return Parity(difference, same.double().mean().item(), len(expected))
+
+
+def _refuse(parity: Parity, tolerance: float) -> None:
+    if not parity.max_difference <= tolerance:  # NaN is refused too
+        raise ExportError(
+            f"the ONNX file differs from the model by {parity.max_difference:.2g} of the largest "
+            f"logit on {parity.examples} real examples, and {tolerance:.2g} is allowed: nothing "
+            "was written."
+        )
+    if parity.equal_top1 < 1:
+        raise ExportError(
+            f"the ONNX file gives another class for {1 - parity.equal_top1:.2%} of "
+            f"{parity.examples} real examples: nothing was written."
+        )
+
+
+def _answers(observed: Observed, examples: Batch) -> Tensor:
+    device = next((p.device for p in observed.parameters()), torch.device("cpu"))
+    with evaluating(observed), torch.no_grad():
+        logits = observed(examples.to(device)).logits.double().cpu()
+    if logits.ndim != 2 or not bool(logits.isfinite().all()):
+        raise ExportError(
+            f"the model answers with logits of shape {tuple(logits.shape)}"
+            f"{'' if bool(logits.isfinite().all()) else ' that are NaN or infinite'}: finite "
+            "logits (N, C) can be exported."
+        )
+    return logits  # type: ignore[no-any-return]
+
+
+def _about(inputs: Inputs, names: Sequence[str], source: str) -> dict[str, str]:
+    from importlib.metadata import version
+
+    named = {"inputs": inputs} if isinstance(inputs, Tensor) else inputs
+    images = isinstance(inputs, Tensor) and inputs.ndim == 4
+    facts: dict[str, Any] = {
+        "classes": list(names),
+        "input_range": [0, 1] if images else None,
+        "input_shape": {name: list(tensor.shape[1:]) for name, tensor in named.items()},
+        "version": version("tutelage"),
+    }
+    written = {f"tutelage.{key}": json.dumps(value) for key, value in facts.items()}
+    return {**written, "tutelage.source": source}
+
+
+def _rows(inputs: Inputs, rows: slice) -> Inputs:
+    return _map(inputs, lambda t: t[rows])
+
+
+def _map(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return change(inputs.cpu())
+    return {name: change(tensor.cpu()) for name, tensor in inputs.items()}
+
+
+def _length(inputs: Inputs) -> int:
+    return len(inputs if isinstance(inputs, Tensor) else next(iter(inputs.values())))
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error that says something, and its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = error.__cause__ or error.__context__
+    if cause is not None and isinstance(cause, Exception) and "Failed to export" in str(error):
+        return _line(cause)
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks; what matters comes back as an error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,111 @@
+"""Conditions a student must meet to be shipped, checked against the figures of a report.
+
+A gate fails where its figure is missing: what could not be measured was not met.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.core.errors import RecipeError, suggest
+
+
+@dataclass(frozen=True)
+class _Gate:
+    meaning: str
+    at_most: bool
+    figure: Callable[[Mapping[str, Any]], float | None]
+    unit: str = ""  # "%" for a share, "points" for a difference of shares
+
+
+def _student(key: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda report: report["models"]["student"][key]
+
+
+def _comparison(key: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda report: report["comparison"][key]
+
+
+def _accuracy_drop(report: Mapping[str, Any]) -> float | None:
+    change = report["comparison"]["accuracy_change"]
+    return None if change is None else -change["mean"]
+
+
+def _gain(report: Mapping[str, Any]) -> float | None:
+    gain = report["comparison"]["gain"]
+    return None if gain is None else gain["low"]
+
+
+def _worst_class_drop(report: Mapping[str, Any]) -> float | None:
+    deltas = [row["delta"] for row in report["comparison"]["per_class"] if row["delta"] is not None]
+    return -min(deltas) if deltas else None
+
+
+def _speedup(report: Mapping[str, Any]) -> float | None:
+    times = [report["models"][role]["latency_ms"]["p50"] for role in ("teacher", "student")]
+    return times[0] / times[1] if times[1] else None
+
+
+def _p99(report: Mapping[str, Any]) -> float | None:
+    return report["models"]["student"]["latency_ms"]["p99"]  # type: ignore[no-any-return]
+
+
+GATES: Mapping[str, _Gate] = {
+    "accuracy": _Gate("accuracy of the student", False, _student("accuracy"), "%"),
+    "accuracy_drop": _Gate("accuracy lost against the teacher", True, _accuracy_drop, "points"),
+    "agreement": _Gate("share answered as the teacher does", False, _comparison("agreement"), "%"),
+    "negative_flips": _Gate(
+        "share right with the teacher, wrong now", True, _comparison("negative_flip_rate"), "%"
+    ),
+    "worst_class_drop": _Gate("accuracy lost in any one class", True, _worst_class_drop, "points"),
+    "gain": _Gate("lower end of the gain over the baseline", False, _gain, "points"),
+    "ece": _Gate("calibration error", True, _student("ece"), "%"),
+    "p99_ms": _Gate("99th percentile of latency", True, _p99, "ms"),
+    "speedup": _Gate("median latency, teacher's over student's", False, _speedup, "×"),
+    "parameters": _Gate("parameters", True, _student("parameters")),
+    "bytes": _Gate("bytes of the weights", True, _student("bytes")),
+    "macs": _Gate("multiply-accumulates of one answer", True, _student("macs")),
+}
+"""All gates by name, with their meaning and whether the threshold is the most or the least."""
+
+
+def check_gates(thresholds: Mapping[str, float]) -> None:
+    """Refuse gates that do not exist or thresholds that are no numbers, before anything runs.
+
+    Raises:
+        RecipeError: One line naming the gate and the nearest that exists.
+    """
+    for name, threshold in thresholds.items():
+        if name not in GATES:
+            raise RecipeError(f"there is no gate {name!r}. {suggest(name, GATES)}")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise RecipeError(f"gate {name!r} has the threshold {threshold!r}: give a number.")
+        if threshold != threshold:
+            raise RecipeError(f"gate {name!r} has the threshold NaN: give a number.")
+
+
+def judge(report: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The ``gates`` of a report: each with its figure, its threshold, and whether it passed.
+
+    Args:
+        report: Figures with ``models`` and ``comparison``.
+        thresholds: By name of the gate, see `GATES`.
+    """
+    check_gates(thresholds)
+    judged = []
+    for name, threshold in thresholds.items():
+        gate = GATES[name]
+        value = gate.figure(report)
+        passed = value is not None and (value <= threshold if gate.at_most else value >= threshold)
+        judged.append(
+            {
+                "name": name,
+                "passed": passed,
+                "value": value,
+                "threshold": threshold,
+                "rule": "at most" if gate.at_most else "at least",
+                "meaning": gate.meaning,
+                "unit": gate.unit,
+            }
+        )
+    return judged

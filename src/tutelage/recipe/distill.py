@@ -1,0 +1,149 @@
+"""The whole of it from Python, in one call."""
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from tutelage.core.errors import RecipeError, suggest
+from tutelage.core.seeds import derive
+from tutelage.data import Splits, from_tensors, load
+from tutelage.models import Observed
+from tutelage.objectives.base import AbstractObjective
+from tutelage.recipe.plan import Given, Make
+from tutelage.recipe.reading import Data
+from tutelage.recipe.run import Result, carry_out
+from tutelage.recipe.sections import Recipe, recipe_from
+
+Network = nn.Module | Callable[[], nn.Module] | str | Mapping[str, Any]
+_OWN = "python"
+_DEFAULT = [{"ce": {"weight": 0.5}}, {"kd": {"weight": 0.5, "temperature": 2}}]
+_OPTIONS = sorted(set(Recipe.model_fields) - {"recipe", "data", "teacher", "student"} | {"labels"})
+
+
+def distill(
+    teacher: Network,
+    student: Network,
+    data: Splits | tuple[Tensor, Tensor] | str | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Result:
+    """Teach ``student`` what ``teacher`` knows, and measure what was kept.
+
+    The same as ``tutelage run``: one loop, validation for every choice, the test split opened
+    once for the report.
+
+    Args:
+        teacher: A trained network, or the ``teacher`` section of a recipe as a mapping. It is
+            not changed. A network that expects normalised images comes as
+            ``Observed(net, intake=Intake(mean, std))``.
+        student: A network (copied, not changed), a function that makes one (needed for several
+            seeds), or a name of the zoo with options.
+        data: Splits, ``(inputs, targets)`` to be split here, or a registered source.
+        out: The run's folder; None keeps nothing on disk.
+        resume: Go on with the run in ``out``.
+        quiet: Print nothing.
+        **options: Sections of a recipe: ``objective`` (an objective, or a list as in a recipe),
+            ``train``, ``baseline``, ``seeds``, ``tune``, ``labels``, ``gates``, ``export``,
+            ``name``, ``about``.
+
+    Returns:
+        The trained student (`Result.student`, an `Observed`), the baseline, and the report.
+
+    Raises:
+        RecipeError: An option is unknown or wrong; one line.
+
+    Example:
+        >>> import tutelage
+        >>> from torch import nn
+        >>> teacher = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> student = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
+        >>> result = tutelage.distill(
+        ...     teacher, student, "fashion_mnist_small", quiet=True, export=False,
+        ...     baseline=False, objective=["kd"], train={"epochs": 1, "learning_rate": 0.01},
+        ... )  # doctest: +SKIP
+        >>> result.report["comparison"]["agreement"]  # doctest: +SKIP
+        0.93
+    """
+    for name in options:
+        if name not in _OPTIONS:
+            raise RecipeError(f"distill has no option {name!r}. {suggest(name, _OPTIONS)}")
+    written, given = dict(options), {}
+    objective = written.pop("objective", None)
+    if isinstance(objective, AbstractObjective):
+        given["objective"], objective = _objective(objective), [_OWN]
+    splits = _splits(data)
+    recipe: Data = {
+        "recipe": 1,
+        "name": written.pop("name", "distill"),
+        "data": {"source": _OWN, "labels": written.pop("labels", None)},
+        "objective": objective or _DEFAULT,
+        **written,
+    }
+    recipe["teacher"], make = _section("teacher", teacher)
+    recipe["student"], makes = _section("student", student)
+    parsed = recipe_from(recipe)
+    if makes and len(parsed.seeds) > 1 and isinstance(student, nn.Module):
+        raise RecipeError(
+            f"seeds {parsed.seeds}: one network has one set of first weights: give a function "
+            "that makes the student, like lambda: Net(), to train several."
+        )
+    return carry_out(
+        parsed,
+        Given(splits, make, makes, given.get("objective")),
+        None if out is None else Path(out),
+        console=Console(quiet=quiet),
+        resume=resume,
+    )
+
+
+def _splits(data: Any) -> Splits:
+    if isinstance(data, Splits):
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        return from_tensors(*data)
+    if isinstance(data, str | Mapping):
+        return load(data)
+    raise RecipeError(
+        f"data is a {type(data).__name__}: give Splits, (inputs, targets), or a source's name."
+    )
+
+
+def _section(role: str, network: Any) -> tuple[Any, Make | None]:
+    """The recipe's section for a network, and how to make it where it is an object."""
+    if isinstance(network, str):
+        return {"model": network}, None
+    if isinstance(network, Mapping):
+        section = dict(network)
+        return (section, None) if "model" in section else ({"model": section}, None)
+    if isinstance(network, nn.Module):
+        return {"model": _OWN}, lambda seed: _observed(copy.deepcopy(network))
+    if callable(network):
+        return {"model": _OWN}, lambda seed: _made(role, network, seed)
+    raise RecipeError(
+        f"{role} is a {type(network).__name__}: give a torch module, a function that makes one, "
+        "or a name of the zoo."
+    )
+
+
+def _made(role: str, network: Callable[[], Any], seed: int) -> Observed:
+    torch.manual_seed(derive(seed, "weights"))
+    made = network()
+    if not isinstance(made, nn.Module):
+        raise RecipeError(f"{role}: the function made a {type(made).__name__}, not a torch module.")
+    return _observed(made)
+
+
+def _observed(network: nn.Module) -> Observed:
+    return network if isinstance(network, Observed) else Observed(network)
+
+
+def _objective(objective: AbstractObjective) -> Callable[[], AbstractObjective]:
+    return lambda: copy.deepcopy(objective)

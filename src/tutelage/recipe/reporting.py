@@ -1,0 +1,240 @@
+"""The end of a run: the test set is opened once, all is measured on it, files are written."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import ExportError, ModelError
+from tutelage.data import labelled
+from tutelage.deployment import Parity, export_onnx, model_card
+from tutelage.engine.machine import rank
+from tutelage.evaluation import (
+    DataFacts,
+    Measured,
+    Predictions,
+    Report,
+    SeedResult,
+    accuracy,
+    environment,
+    macs,
+    onnx_latency,
+    parameters,
+    predict,
+    print_summary,
+    torch_latency,
+    weight_bytes,
+)
+from tutelage.evaluation.report import write_whole
+from tutelage.models import Frozen, Observed
+from tutelage.recipe.arms import Desk, Trained
+from tutelage.recipe.plan import Plan
+from tutelage.recipe.tuning import Choice
+
+
+@dataclass(frozen=True)
+class Arms:
+    """All networks of a run, and the plan they were made by."""
+
+    plan: Plan
+    teacher: Frozen
+    given: Frozen | None
+    teacher_training: Sequence[Trained]
+    baselines: Sequence[Trained]
+    students: Sequence[Trained]
+
+    @property
+    def shown(self) -> list[Trained]:
+        """The trainings whose curves are shown: the first seed's stand for all."""
+        return [*self.teacher_training, *self.baselines[:1], *self.students[:1]]
+
+    @property
+    def shipped(self) -> dict[str, Observed]:
+        """Teacher, student and baseline of the first seed, in eval mode on the CPU."""
+        found = {"teacher": self.teacher.observed, "student": self.students[0].model}
+        if self.baselines:
+            found["baseline"] = self.baselines[0].model
+        return {role: model.cpu().float().eval() for role, model in found.items()}
+
+
+def report(
+    arms: Arms, choices: Sequence[Choice], notes: Sequence[str], desk: Desk, *, command: str
+) -> tuple[dict[str, Any], bool]:
+    """Measure, write and show; returns ``report.json``'s content and whether all gates passed."""
+    made, folder = arms.plan, desk.folder.path if desk.folder else None
+    models = arms.shipped
+    desk.say("measuring on the test split, opened once")
+    test = made.splits.test.open("the report")
+    answers = {role: predict(model, test) for role, model in models.items()}
+    seeds = _seeds(arms, answers, test)
+    with tempfile.TemporaryDirectory() as spare:
+        files, more = _exports(arms, models, made, folder, Path(spare))
+        measured = _measured(arms, models, answers, files, made)
+    whole = Report(
+        recipe=dict(made.recipe),
+        seed=made.seeds[0],
+        teacher=measured["teacher"],
+        student=measured["student"],
+        baseline=measured.get("baseline"),
+        data=_facts(made, choices, len(test)),
+        seeds=seeds,
+        gates=made.gates,
+        environment=environment(date=datetime.now(UTC).date().isoformat()),
+        curves={trained.label: trained.curve for trained in arms.shown},
+        command=command,
+        notes=[*notes, *_given(arms, test), *_tuning(choices), *_times(arms), *more],
+    )
+    figures = whole.figures
+    if folder is not None and rank() == 0:
+        whole.write(folder)
+        write_whole(folder / "MODEL_CARD.md", model_card(figures))
+    if rank() == 0:
+        print_summary(figures, desk.console)
+    return figures, all(gate["passed"] for gate in figures["gates"])
+
+
+def _seeds(arms: Arms, answers: Mapping[str, Predictions], test: Any) -> list[SeedResult]:
+    results = []
+    for index, seed in enumerate(arms.plan.seeds):
+        student = _accuracy(arms.students, index, answers.get("student"), test)
+        baseline = (
+            _accuracy(arms.baselines, index, answers.get("baseline"), test)
+            if arms.baselines
+            else None
+        )
+        results.append(SeedResult(seed, student, baseline))
+    return results
+
+
+def _accuracy(
+    trained: Sequence[Trained], index: int, first: Predictions | None, test: Any
+) -> float:
+    answers = first if index == 0 and first else predict(trained[index].model, test)
+    return accuracy(answers.logits, answers.targets)
+
+
+def _exports(
+    arms: Arms, models: Mapping[str, Observed], made: Plan, folder: Path | None, spare: Path
+) -> tuple[dict[str, Path], list[str]]:
+    """ONNX files of all three: the student's to ship, the others' for their latency."""
+    if not made.export:
+        return {}, []
+    rows = torch.arange(min(256, len(made.splits.validation)))
+    examples, files, notes = made.splits.validation.batch(rows), {}, []
+    for role, model in models.items():
+        ships = role == "student" and folder is not None
+        path = folder / "student.onnx" if ships and folder else spare / f"{role}.onnx"
+        try:
+            parity: Parity = export_onnx(
+                model, examples, path, names=made.splits.classes, source=made.name
+            )
+        except ExportError as error:
+            if role == "student":
+                raise
+            notes.append(f"The {role} could not be exported to ONNX for its latency: {error}")
+            continue
+        files[role] = path
+        if role == "student":
+            notes.append(
+                f"student.onnx computes what the student computes: on {parity.examples} real "
+                f"validation examples the largest difference of a logit is "
+                f"{parity.max_difference:.2g}, and {parity.equal_top1:.1%} of the answers are "
+                "the same."
+            )
+    return files, notes
+
+
+def _measured(
+    arms: Arms,
+    models: Mapping[str, Observed],
+    answers: Mapping[str, Predictions],
+    files: Mapping[str, Path],
+    made: Plan,
+) -> dict[str, Measured]:
+    example: Batch = made.splits.validation.batch(torch.arange(1))
+    plain = torch_latency(models, example)
+    fast = onnx_latency(files, example) if files else {}
+    names = {"teacher": made.teacher.shown}
+    return {
+        role: Measured(
+            answers[role],
+            parameters(model).total,
+            weight_bytes(model),
+            _macs(model, example),
+            [*([fast[role]] if role in fast else []), plain[role]],
+            name=names.get(role, str(made.recipe.get("student", {}).get("model", "student"))),
+            file_bytes=files[role].stat().st_size if role in files else None,
+        )
+        for role, model in models.items()
+    }
+
+
+def _macs(model: Observed, example: Batch) -> int | None:
+    try:
+        return macs(model, example)
+    except ModelError:
+        return None  # told in the report as not counted, never as 0
+
+
+def _facts(made: Plan, choices: Sequence[Choice], test: int) -> DataFacts:
+    splits = made.splits
+    count = len(labelled(splits.train))
+    chosen = [f"{choice.arm}: {key}" for choice in choices for key in choice.values]
+    if made.train.keep == "best":
+        chosen.append("the best epoch")
+    few = count < len(splits.train)
+    seen = len(made.teacher.sees)
+    full = few and seen > count
+    return DataFacts(
+        name=splits.name,
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=test,
+        labelled=count if few else None,
+        chosen=chosen,
+        teacher=f"the teacher was trained with all {len(made.teacher.sees):,} labels"
+        if full
+        else "",
+        origin=str(splits.origin.get("licence", "")),
+    )
+
+
+def _given(arms: Arms, test: Any) -> list[str]:
+    if arms.given is None:
+        return []
+    answers = predict(arms.given.cpu(), test)
+    found, expect = accuracy(answers.logits, answers.targets), arms.plan.teacher.expect
+    known = "" if expect is None else f"; it is known for {expect:.1%}"
+    return [f"The teacher as it was given reaches {found:.1%} on the test images{known}."]
+
+
+def _tuning(choices: Sequence[Choice]) -> list[str]:
+    return [
+        f"Tuned on validation, {len(choice.trials)} trials: the {choice.arm}'s "
+        + ", ".join(f"{key} = {value}" for key, value in choice.values.items())
+        + "."
+        + "".join(
+            f" {trial['values']} was left out because it failed: {trial['failed']}"
+            for trial in choice.trials
+            if trial["validation"] is None
+        )
+        for choice in choices
+    ]
+
+
+def _times(arms: Arms) -> list[str]:
+    parts = [
+        f"{name} {sum(t.seconds for t in trained):.0f} s"
+        for name, trained in (
+            ("teacher", arms.teacher_training),
+            ("baselines", arms.baselines),
+            ("students", arms.students),
+        )
+        if trained
+    ]
+    return [f"Training time on this machine: {', '.join(parts)}."]

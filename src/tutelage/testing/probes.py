@@ -1,0 +1,114 @@
+"""Made-up answers to try an objective on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import ShapeMismatch
+from tutelage.core.outputs import Outputs
+from tutelage.core.seeds import generator
+from tutelage.objectives.base import AbstractObjective
+
+Make = Callable[[], AbstractObjective]
+"""Makes the objective anew, unbound, with the same options every time."""
+
+FORMS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((6, 4, 4), (8, 4, 4)),  # maps (C, H, W) of student and teacher
+    ((6, 4, 4), (6, 4, 4)),
+    ((5, 6), (5, 8)),  # tokens (T, D)
+    ((5, 6), (5, 6)),
+    ((6,), (8,)),  # vectors (D,)
+    ((6,), (6,)),
+)
+"""Shapes of one example's features, tried in this order until the objective takes them."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What an objective is called with: two answers to one batch, in fp64, without gradients."""
+
+    student: Outputs
+    teacher: Outputs
+    batch: Batch
+
+    def rows(self, index: Tensor) -> "Probe":
+        """Some of the examples, or some of them repeatedly, in another order."""
+
+        def cut(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t[index]
+
+        b = self.batch
+        assert isinstance(b.inputs, Tensor)
+        batch = Batch(b.inputs[index], cut(b.targets), cut(b.mask), cut(b.ids), b.view)
+        return Probe(
+            self.student.map(lambda t: t[index]), self.teacher.map(lambda t: t[index]), batch
+        )
+
+
+class MakeProbe(Protocol):
+    """Makes a probe for an objective; the same one for the same arguments."""
+
+    def __call__(self, make: Make, *, examples: int, classes: int, agree: bool) -> Probe:
+        """Answers to ``examples`` examples; where ``agree``, both networks answer the same."""
+        ...
+
+
+def default_probe(make: Make, *, examples: int = 7, classes: int = 5, agree: bool = False) -> Probe:
+    """Normal noise as logits and as every feature that the objective taps.
+
+    The features' shape is the first of `FORMS` that the objective accepts.
+
+    Raises:
+        ShapeMismatch: It accepts none: give its contracts a probe of their own.
+    """
+    refusals = []
+    for ours, theirs in FORMS:
+        if agree and ours != theirs:
+            continue
+        probe = _probe(make(), examples, classes, agree, ours, theirs)
+        # Try it on an ordinary batch: whether odd ones are accepted is for contracts to say.
+        try:
+            ordinary = _probe(make(), 7, 5, agree, ours, theirs)
+            objective = make()
+            with torch.random.fork_rng(devices=[]):
+                objective.bind(ordinary.student, ordinary.teacher)
+                objective(ordinary.student, ordinary.teacher, ordinary.batch)
+        except ShapeMismatch as error:
+            refusals.append(str(error))
+            continue
+        return probe
+    raise ShapeMismatch(f"no probe fits this objective, give one of its own; {refusals[0]}")
+
+
+def _probe(
+    objective: AbstractObjective,
+    examples: int,
+    classes: int,
+    agree: bool,
+    ours: tuple[int, ...],
+    theirs: tuple[int, ...],
+) -> Probe:
+    def noise(whose: str, what: str, *shape: int) -> Tensor:
+        source = generator(0, "noise") if agree else generator(0, whose, what)
+        # Drawn an example at a time, so that more examples begin with the same ones.
+        drawn = [torch.randn(shape, generator=source, dtype=torch.float64) for _ in range(examples)]
+        return torch.stack(drawn)
+
+    def outputs(whose: str, paths: Iterable[str], shape: tuple[int, ...]) -> Outputs:
+        features = {path: noise(whose, path, *shape) for path in paths}
+        return Outputs(2 * noise(whose, "logits", classes), features)
+
+    batch = Batch(
+        torch.zeros(examples, 1),
+        targets=torch.arange(examples) % classes,
+        ids=torch.arange(examples),
+    )
+    return Probe(
+        outputs("student", objective.taps[0], ours),
+        outputs("teacher", objective.taps[1], theirs),
+        batch,
+    )

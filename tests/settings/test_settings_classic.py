@@ -1,0 +1,104 @@
+"""Classic and Alone: who is asked, who learns, and what is left as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import MissingFeature, RecipeError, ShapeMismatch
+from tutelage.core.outputs import Outputs
+from tutelage.engine import Learner, fit, sgd
+from tutelage.models.observed import Frozen, Observed
+from tutelage.objectives.base import AbstractLoss
+from tutelage.objectives.cross_entropy import CrossEntropy
+from tutelage.objectives.match import Match
+from tutelage.objectives.soft_target import SoftTarget
+from tutelage.settings import Alone, Classic
+from tutelage.settings.classic import probe
+
+
+def net(width=4, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 3))
+
+
+def batch(n=16):
+    x = torch.randn(n, 8, generator=torch.Generator().manual_seed(3))
+    return Batch(x, x[:, :3].argmax(-1))
+
+
+class Watch(AbstractLoss):
+    """Notes what it is shown."""
+
+    name = "watch"
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def loss(self, student, teacher, batch):
+        self.seen.append((student.logits.requires_grad, teacher.logits.requires_grad))
+        return (student.logits - teacher.logits).square().mean()
+
+
+def test_the_teachers_answer_is_detached_even_from_a_teacher_that_could_learn():
+    watch, peer = Watch(), Observed(net(seed=1))
+    setting = Classic(Learner(Observed(net()), sgd()), peer, watch)
+    fit(setting, [batch()], steps=2)
+    assert watch.seen == [(True, False)] * 2
+    assert all(p.grad is None for p in peer.parameters())
+
+
+def test_anything_that_answers_can_teach():
+    def rule(batch):
+        return Outputs(10.0 * batch.inputs[:, :3])
+
+    setting = Classic(Learner(Observed(net(16)), sgd(learning_rate=0.1)), rule, SoftTarget(1.0))
+    fit(setting, [batch(64)], steps=150)
+    given = batch(64)
+    agreed = setting.student(given).logits.argmax(-1) == rule(given).logits.argmax(-1)
+    assert agreed.float().mean() > 0.9
+
+
+def test_a_probe_leaves_no_trace():
+    model = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    model[1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    answer = probe(Learner(Observed(model), sgd()), batch())
+    assert not answer.logits.requires_grad
+    assert [module.training for module in model] == [True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_probe_that_fails_leaves_the_modes_as_they_were():
+    model = nn.Sequential(nn.Linear(7, 3))
+    with pytest.raises(RuntimeError):
+        probe(Learner(Observed(model), sgd()), batch())
+    assert model.training
+
+
+def test_features_that_do_not_exist_are_refused_when_the_setting_is_made():
+    with pytest.raises(MissingFeature, match="layer3"):
+        Classic(Learner(Observed(net()), sgd()), Frozen(Observed(net())), Match({"layer3": "1"}))
+
+
+def test_features_that_do_not_fit_are_refused_before_the_first_step():
+    objective = Match({"1": "1"}, adapter=None)
+    setting = Classic(Learner(Observed(net(4)), sgd()), Frozen(Observed(net(9))), objective)
+    before = setting.student.model.model[0].weight.clone()
+    with pytest.raises(ShapeMismatch, match="adapter"):
+        fit(setting, [batch()], steps=1)
+    assert torch.equal(setting.student.model.model[0].weight, before)
+
+
+def test_the_baseline_learns_from_targets_with_nobody_beside_it():
+    setting = Alone(Learner(Observed(net(16)), sgd(learning_rate=0.1)), CrossEntropy())
+    fit(setting, [batch(64)], steps=100)
+    given = batch(64)
+    assert (setting.student(given).logits.argmax(-1) == given.targets).float().mean() > 0.9
+    assert setting.teachers() == {}
+
+
+def test_the_baseline_refuses_an_objective_for_two():
+    with pytest.raises(RecipeError, match="needs a teacher"):
+        Alone(Learner(Observed(net()), sgd()), CrossEntropy() + SoftTarget())
