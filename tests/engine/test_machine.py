@@ -39,6 +39,12 @@ def test_compiled_networks_learn_the_same(backend):
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-5, atol=1e-7)
 
 
+def test_a_compiled_network_is_itself_again_after_the_run():
+    setting = classic()
+    fit(setting, batches(), steps=1, machine=Machine("cpu", compile="eager"))
+    setting.student.model.tap(["1"])  # refused while compiled
+
+
 def test_compile_and_features_are_refused_before_the_first_step():
     steps = []
 
@@ -221,7 +227,7 @@ def test_an_average_carries_numbers_that_are_no_floats():
 
 
 def test_importing_the_engine_brings_no_optional_library():
-    code = "import sys, tutelage.engine; print([m for m in ('matplotlib', 'onnx', 'PIL', 'transformers', 'timm', 'pandas') if m in sys.modules])"
+    code = "import sys, tutelage.engine; print([m for m in ('matplotlib', 'onnx', 'PIL', 'transformers', 'timm', 'torch.distributed.fsdp') if m in sys.modules])"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment

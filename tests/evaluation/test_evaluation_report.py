@@ -23,6 +23,7 @@ from tutelage.evaluation import (
     print_summary,
     validate_report,
 )
+from tutelage.evaluation.wording import percent
 
 
 def words(figures):
@@ -108,6 +109,15 @@ class TestFile:
         assert figures["models"]["student"]["nll"] is None
         assert figures["models"]["student"]["accuracy"] is not None
         assert "models.student.nll is inf: it is left empty." in figures["notes"]
+
+    def test_agreement_stands_beside_that_of_a_student_that_never_met_the_teacher(self):
+        whole = report()
+        figures = whole.figures
+        control = figures["comparison"]["control"]["agreement"]
+        teacher, alone = whole.teacher.predictions.logits, whole.baseline.predictions.logits
+        assert control == (teacher.argmax(1) == alone.argmax(1)).double().mean().item()
+        assert f"agrees with it on {percent(control)}" in page(figures)
+        assert report(baseline=None).figures["comparison"]["control"] is None
 
     def test_long_curves_are_thinned_but_keep_their_ends(self):
         rows = [{"step": i, "epoch": i / 9, "ce": 1.0} for i in range(5000)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tutelage.core.batch import Batch
+from tutelage.core.errors import ShapeMismatch
 
 
 def mean(values: Tensor, batch: Batch) -> Tensor:
@@ -21,6 +22,11 @@ def mean(values: Tensor, batch: Batch) -> Tensor:
     """
     if batch.mask is None:
         return values.sum() / max(values.numel(), 1)
+    if batch.mask.shape != values.shape:
+        raise ShapeMismatch(
+            f"values of {tuple(values.shape)} units came with a mask of shape "
+            f"{tuple(batch.mask.shape)}: a mask must have one entry for each unit."
+        )
     # where, not a product: 0 * inf would be NaN.
     kept = torch.where(batch.mask, values, values.new_zeros(()))
     return kept.sum() / batch.mask.sum().clamp(min=1)

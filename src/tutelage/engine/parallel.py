@@ -13,22 +13,26 @@ process; the running variance lacks the variance between shares.)
 
 import copy
 import inspect
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import Machine, world
 from tutelage.models.observed import Observed
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
+# FSDP and its tensors are imported where they are used: half a second that one process saves.
 
 
 class Wrapping:
@@ -87,6 +91,9 @@ def _ddp(model: Observed, machine: Machine) -> DistributedDataParallel:
 
 
 def _fsdp(original: Observed, machine: Machine) -> Observed:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     model = copy.deepcopy(original)
     if machine.compile:  # a copy is not compiled
         model.compile_model(machine.backend)
@@ -97,7 +104,9 @@ def _fsdp(original: Observed, machine: Machine) -> Observed:
     return model
 
 
-def _shard_children(module: nn.Module, mesh: DeviceMesh) -> None:
+def _shard_children(module: nn.Module, mesh: "DeviceMesh") -> None:
+    from torch.distributed.fsdp import fully_shard
+
     for child in module.children():
         if isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # never called: nothing to hook on
             _shard_children(child, mesh)
@@ -117,12 +126,13 @@ def gradients_stay(learner: Learner) -> Iterator[None]:
     if isinstance(forward, DistributedDataParallel):
         with forward.no_sync():
             yield
-    elif isinstance(learner.model.model, FSDPModule):
-        learner.model.model.set_requires_gradient_sync(False)
+    elif any(_is_shard(p) for p in learner.model.parameters()):
+        root: Any = learner.model.model
+        root.set_requires_gradient_sync(False)
         try:
             yield
         finally:
-            learner.model.model.set_requires_gradient_sync(True)
+            root.set_requires_gradient_sync(True)
     else:
         yield
 
@@ -175,9 +185,9 @@ def clip_gradients(parameters: Iterable[Tensor], largest: float) -> None:
     grads = [local(grad) for grad in both]
     norms = torch._foreach_norm(grads)
     square = torch.stack([norm.float() for norm in norms]).square()
-    shards = torch.tensor([isinstance(grad, DTensor) for grad in both], device=square.device)
+    shards = torch.tensor([_is_shard(grad) for grad in both], device=square.device)
     whole, sharded = square[~shards].sum(), square[shards].sum()
-    if any(isinstance(grad, DTensor) for grad in both):
+    if any(_is_shard(grad) for grad in both):
         dist.all_reduce(sharded)
     factor = (largest / ((whole + sharded).sqrt() + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(grads, factor)
@@ -191,7 +201,7 @@ def whole_state(learner: Learner) -> dict[str, Any]:
 
 def load_whole_state(learner: Learner, state: dict[str, Any]) -> None:
     """Put what `whole_state` gave back, into shards where there are shards."""
-    if not isinstance(learner.model.model, FSDPModule):
+    if not any(_is_shard(p) for p in learner.model.parameters()):
         learner.load_state_dict(state)
         return
     assert learner.optimizer is not None
@@ -200,7 +210,7 @@ def load_whole_state(learner: Learner, state: dict[str, Any]) -> None:
     learner.helpers.load_state_dict(state["helpers"])
     known = dict(state["optimizer"]["state"])
     for index, parameter in enumerate(learner.parameters()):
-        if index in known and isinstance(parameter, DTensor):
+        if index in known and _is_shard(parameter):
             known[index] = {
                 name: _like(value, parameter) if value.shape == parameter.shape else value
                 for name, value in known[index].items()
@@ -227,20 +237,27 @@ def load_whole_model(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 def local(value: Tensor) -> Tensor:
     """This process's shard of ``value``, or all of it where it is not sharded."""
-    return value.to_local() if isinstance(value, DTensor) else value
+    return value.to_local() if _is_shard(value) else value
 
 
 def _like(value: Tensor, kept: Tensor) -> Tensor:
-    if not isinstance(kept, DTensor):
+    if not _is_shard(kept):
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value.to(kept.device), kept.device_mesh, kept.placements)
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, DTensor):
+    if _is_shard(value):
         return value.full_tensor()
     if isinstance(value, dict):
         return {key: _whole(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_whole(inner) for inner in value]
     return value
+
+
+def _is_shard(value: Any) -> "TypeGuard[DTensor]":
+    known = sys.modules.get("torch.distributed.tensor")  # not imported: there is no shard
+    return known is not None and isinstance(value, known.DTensor)

@@ -69,7 +69,8 @@ def compare(
 ) -> dict[str, Any]:
     """The ``comparison`` of a report; figures that broken logits do not allow are None."""
     whole = [_sound(arm) for arm in (teacher, student, baseline) if arm is not None]
-    found: dict[str, Any] = dict.fromkeys((*_FIDELITY, "accuracy_change", "baseline", "mcnemar"))
+    empty = (*_FIDELITY, "accuracy_change", "control", "baseline", "mcnemar")
+    found: dict[str, Any] = dict.fromkeys(empty)
     found |= {"per_class": [], "confusions": []}
     if all(whole[:2]):
         found |= _fidelity(teacher, student) | {
@@ -78,6 +79,8 @@ def compare(
         }
     if all(whole):
         found["per_class"] = _per_class(teacher, student, baseline, level)
+        # What two networks share without teaching: agreement means little without it.
+        found["control"] = None if baseline is None else _fidelity(teacher, baseline)
     if baseline is not None and all(whole[1:]):
         test = mcnemar(*_rights(student, baseline))
         found["baseline"] = _fidelity(baseline, student) | {

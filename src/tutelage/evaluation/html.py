@@ -129,7 +129,7 @@ def _fidelity(comparison: Mapping[str, Any]) -> str:
         (
             f"{percent(comparison['agreement'])} agreement",
             "Share of the examples to which student and teacher give the same answer, right or "
-            "wrong.",
+            f"wrong.{_control(comparison['control'])}",
         ),
         (
             f"{percent(comparison['negative_flip_rate'], 2)} newly wrong, "
@@ -155,6 +155,15 @@ def _fidelity(comparison: Mapping[str, Any]) -> str:
         )
     listed = "".join(f"<dt><b>{head}</b></dt><dd>{text}</dd>" for head, text in facts)
     return _section("How faithful the student is", f"<dl>{listed}</dl>")
+
+
+def _control(control: Mapping[str, Any] | None) -> str:
+    if control is None:
+        return ""
+    return (
+        f" The student alone, which never met the teacher, agrees with it on "
+        f"{percent(control['agreement'])}: only what is above that was taught."
+    )
 
 
 def _classes(comparison: Mapping[str, Any]) -> str:

@@ -140,6 +140,7 @@ _REPORT = _table(
         negative_flip_rate=_or_null(_share),
         positive_flip_rate=_or_null(_share),
         accuracy_change=_or_null(_INTERVAL),
+        control=_or_null(_table(agreement=_share, predictive_kl=_number)),
         per_class=_list(_CLASS),
         seeds=_list(_table(seed=_count, student=_or_null(_share), baseline=_or_null(_share))),
         gain=_or_null(_INTERVAL),

@@ -80,8 +80,9 @@ class Observed(nn.Module):
         return self
 
     def release(self) -> None:
-        """Show no features from now on."""
+        """Show no features from now on, and run uncompiled."""
         self._taps.clear()
+        self._compiled = ()
 
     def compile_model(self, backend: str = "inductor") -> None:
         """Run the model through ``torch.compile`` from now on; refused where features are tapped.

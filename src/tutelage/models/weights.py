@@ -123,7 +123,7 @@ def save_weights(
     Raises:
         ModelError: The name has another ending, or a weight is NaN or infinite.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     target = Path(path)
     if target.suffix != ".safetensors":
@@ -133,8 +133,10 @@ def save_weights(
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        save_file(plain, part, {"format": "pt", **(metadata or {})})
-        with part.open("rb+") as written:
+        # Not save_file: it makes files that nobody but their owner may read.
+        with part.open("wb") as written:
+            written.write(save(plain, {"format": "pt", **(metadata or {})}))
+            written.flush()
             os.fsync(written.fileno())
         part.replace(target)
     except BaseException:
