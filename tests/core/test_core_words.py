@@ -190,6 +190,17 @@ def test_a_list_is_a_source_that_starts_anywhere():
     assert list(source.epoch(0, start=2)) == ["c"]
 
 
+def test_pairs_of_tensors_become_batches_and_all_else_stays():
+    x, y = torch.zeros(2, 3), torch.tensor([1, 0])
+    for pair in ((x, y), [x, y]):
+        [made] = Listed([pair]).epoch(0)
+        assert isinstance(made, Batch)
+        assert made.inputs is x
+        assert made.targets is y
+    for other in ((x, y, y), (x, 3), ("a", "b"), [Batch(x), Batch(x)], {"x": x}):
+        assert next(Listed([other]).epoch(0)) is other
+
+
 def test_a_source_needs_a_length_and_something_in_it():
     with pytest.raises(DataError, match="generator has none: give a list"):
         Listed(x for x in "abc")

@@ -177,6 +177,26 @@ def test_tensors_with_their_own_splits_are_kept():
     assert torch.equal(splits.test.open("comparing").inputs, pair[0])
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"inputs": np.zeros((40, 3))}, "inputs of tensors train are a ndarray, .*from_numpy"),
+        ({"inputs": [[1.0]] * 40}, r"inputs of tensors train are a list, .*torch\.tensor\(x\)"),
+        ({"targets": LABELS}, "targets of tensors train are a ndarray, expected a tensor"),
+        ({"validation": "a"}, "validation of .* is 'a', expected a count of at least 1 or a frac"),
+        ({"validation": float("nan")}, "validation of .* is nan, expected a count"),
+        ({"validation": torch.zeros(4, 3)}, r"validation of .* is tensor\(.*, expected a count"),
+        ({"validation": (torch.rand(8, 3),)}, "validation is a tuple of 1, expected .inputs, tar"),
+        ({"test": (torch.rand(8, 3), [0] * 8)}, "targets of tensors test are a list"),
+    ],
+)
+def test_what_is_no_tensor_is_refused_in_one_line(given, words):
+    usual = {"inputs": torch.rand(40, 3), "targets": torch.from_numpy(LABELS)}
+    with pytest.raises(DataError, match=words) as caught:
+        from_tensors(**{**usual, **given})
+    assert "\n" not in str(caught.value)
+
+
 def test_tensors_without_targets_are_split_too():
     splits = from_tensors(torch.rand(40, 3))
     assert splits.train.targets is None

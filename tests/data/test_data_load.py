@@ -42,6 +42,7 @@ def test_a_source_is_loaded_by_name_with_overrides():
         ({"npz": {"pth": "a"}}, "no option 'pth'. Did you mean 'path'"),
         ({"npz": {}, "csv": {}}, "data is .* expected a name"),
         (7, "data is 7, expected a name"),
+        (None, "data is None, expected a name such as 'fashion_mnist', .* as {csv: {path: table"),
     ],
 )
 def test_a_source_that_cannot_be_is_refused_in_one_line(source, message):

@@ -42,6 +42,18 @@ def saved(root, lines, header="age,work,pay", name="table.csv", end="\n"):
     return str(root / name)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target": 2}, "csv target is 2, expected the name of a column"),
+        ({"path": None}, "csv path is None, expected the path of a file or folder"),
+    ],
+)
+def test_a_target_or_path_of_another_kind_is_refused(tmp_path, options, words):
+    with pytest.raises(DataError, match=words):
+        csv(**{"path": saved(tmp_path, rows()), "target": "pay", **options})
+
+
 def whole(splits):
     parts = (splits.train, splits.validation, splits.test.open("looking"))
     inputs, ids = torch.cat([p.inputs for p in parts]), torch.cat([p.ids for p in parts])

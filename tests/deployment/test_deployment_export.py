@@ -14,8 +14,8 @@ from torch import nn
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ExportError
 from tutelage.deployment import OPSET, export_onnx
-from tutelage.deployment.export import _parity
-from tutelage.models import Frozen, Intake, Observed
+from tutelage.deployment.parity import parity_of
+from tutelage.models import Frozen, Intake, Observed, build_model
 
 CLASSES = ("shirt", "coat", "bag")
 
@@ -127,6 +127,13 @@ class TestInputsByName:
         assert names == ["numbers", "kind"]
 
 
+def test_a_recurrent_network_of_the_zoo_is_exported(tmp_path):
+    torch.manual_seed(0)
+    model = build_model({"gru": {"hidden": 4}}, classes=3, shape=(1, 9, 9))
+    parity = export_onnx(Observed(model), images(), tmp_path / "gru.onnx")
+    assert parity.equal_top1 == 1
+
+
 class Written:
     """What `torch.onnx.export` would return, made by hand: a layer that gives ``scale · x``."""
 
@@ -215,6 +222,42 @@ class TestRefusal:
             export_onnx(Observed(model), Batch(inputs), tmp_path / "s.onnx", **options)
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ("model", "inputs", "message"),
+        [
+            (nn.Linear(4, 2), rows, "cannot answer these examples: .* RuntimeError: mat1 and mat2"),
+            (nn.Linear(3, 2).half(), rows, r"a model in float32 \(model.float\(\)\): RuntimeError"),
+        ],
+    )
+    def test_a_model_that_cannot_answer_talks_in_one_line(self, tmp_path, model, inputs, message):
+        with pytest.raises(ExportError, match=message) as caught:
+            export_onnx(Observed(model), Batch(inputs), tmp_path / "s.onnx")
+        assert "\n" not in str(caught.value)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_bare_module_is_to_be_wrapped(self, tmp_path):
+        with pytest.raises(ExportError, match=r"got a Linear: wrap it: Observed\(model\)"):
+            export_onnx(nn.Linear(3, 2), Batch(self.rows), tmp_path / "s.onnx")
+
+    @pytest.mark.parametrize(
+        ("path", "words", "cause"),
+        [
+            ("folder.onnx", "Is a directory", IsADirectoryError),
+            ("file/s.onnx", "File exists", FileExistsError),
+            ("file/new/s.onnx", "Not a directory", NotADirectoryError),
+        ],
+    )
+    def test_a_path_that_cannot_be_written_is_one_line(
+        self, monkeypatch, tmp_path, path, words, cause
+    ):
+        (tmp_path / "folder.onnx").mkdir()
+        (tmp_path / "file").touch()
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ExportError, match=f"{path} cannot be written: {words}") as caught:
+            self.attempt(monkeypatch, tmp_path / path, Written(1.0))
+        assert isinstance(caught.value.__cause__, cause)
+        assert sorted(tmp_path.rglob("*")) == before
+
     def test_weights_too_large_for_one_file_are_refused(self, monkeypatch, tmp_path):
         monkeypatch.setattr("tutelage.deployment.export._LARGEST", 8)
         with pytest.raises(ExportError, match="one ONNX file holds less than 2 GB"):
@@ -225,10 +268,10 @@ class TestParity:
     def test_near_ties_may_change_places_and_nothing_else(self):
         expected = torch.tensor([[1.0, 1.0 + 1e-6], [3.0, 0.0]], dtype=torch.float64)
         found = torch.tensor([[1.0 + 1e-6, 1.0], [3.0, 0.0]], dtype=torch.float64)
-        assert _parity(found, expected, 1e-4).equal_top1 == 1
+        assert parity_of(found, expected, 1e-4).equal_top1 == 1
         turned = torch.tensor([[1.0, 1.0], [0.0, 3.0]], dtype=torch.float64)
-        assert _parity(turned, expected, 1e-4).equal_top1 == 0.5
+        assert parity_of(turned, expected, 1e-4).equal_top1 == 0.5
 
     def test_the_difference_is_relative_to_the_largest_logit(self):
         expected = torch.tensor([[100.0, -200.0]], dtype=torch.float64)
-        assert _parity(expected + 1, expected, 1e-4).max_difference == pytest.approx(1 / 200)
+        assert parity_of(expected + 1, expected, 1e-4).max_difference == pytest.approx(1 / 200)

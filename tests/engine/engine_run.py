@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -13,7 +14,15 @@ from torch import nn  # noqa: E402
 
 from tutelage.core.batch import Batch  # noqa: E402
 from tutelage.core.errors import Interrupted  # noqa: E402
-from tutelage.engine import Hook, Learner, Machine, Validation, one_cycle, sgd  # noqa: E402
+from tutelage.engine import (  # noqa: E402
+    BatchwiseWarning,
+    Hook,
+    Learner,
+    Machine,
+    Validation,
+    one_cycle,
+    sgd,
+)
 from tutelage.models.observed import Frozen, Observed  # noqa: E402
 from tutelage.objectives.cross_entropy import CrossEntropy  # noqa: E402
 from tutelage.objectives.match import Match  # noqa: E402
@@ -73,11 +82,17 @@ class Pace(Hook):
 def main(kind, folder, steps, delay):
     folder = Path(folder)
     try:
-        run(folder, steps=int(steps), every=4, hooks=[Pace(folder, float(delay))], **KINDS[kind])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BatchwiseWarning)  # accumulate, and BatchNorm
+            _run(kind, folder, steps, delay)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130
     return 0
+
+
+def _run(kind, folder, steps, delay):
+    run(folder, steps=int(steps), every=4, hooks=[Pace(folder, float(delay))], **KINDS[kind])
 
 
 if __name__ == "__main__":

@@ -166,6 +166,15 @@ def too_small(machine):
     return error(RecipeError, lambda: fit(setting, batches(sizes=[1]), steps=1, machine=machine))
 
 
+def unreached(machine):
+    """Match on a layer in the middle gives the head no gradient."""
+    student = Learner(Observed(Deep(6, 0)), sgd())
+    setting = Classic(student, Frozen(Observed(Deep(6, 1))), Match({"layers.1": "layers.1"}))
+    before = student.model.state_dict()
+    said = error(RecipeError, lambda: fit(setting, batches(), steps=2, machine=machine))
+    return said, all(torch.equal(v, before[k]) for k, v in student.model.state_dict().items())
+
+
 def plain(model):
     return all(type(p) is nn.Parameter for p in model.parameters())
 
@@ -218,6 +227,7 @@ def main(parallel, folder):
         "disagreeing": disagreeing(single),
         "diverging": diverging(single),
         "too_small": too_small(single),
+        "unreached": unreached(machine),
         "compiled": compiled(single),
         "half": half(single),
         "shared_model": shared_model(single),

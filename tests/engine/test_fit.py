@@ -8,7 +8,18 @@ from torch import nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import Diverged, RecipeError, TeacherChanged
-from tutelage.engine import Hook, Learner, Machine, Record, Validation, adamw, fit, sgd
+from tutelage.engine import (
+    Hook,
+    Keep,
+    Learner,
+    LogFile,
+    Machine,
+    Record,
+    Validation,
+    adamw,
+    fit,
+    sgd,
+)
 from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.cross_entropy import CrossEntropy
 from tutelage.objectives.match import Match
@@ -154,16 +165,27 @@ def test_half_precision_learns_with_fp32_weights_and_losses(precision):
     )
 
 
-def test_the_moving_average_follows_its_equation():
-    setting = classic(average=0.9, objective=CrossEntropy())
+@pytest.mark.parametrize("average", [0.1, 0.26, 0.9])
+def test_the_moving_average_follows_its_equation(average):
+    setting = classic(average=average, objective=CrossEntropy())
     twin = classic(objective=CrossEntropy())
     expected = flat(twin.student.model)
     for step in range(1, 4):
         again = classic(objective=CrossEntropy())
         fit(again, batches(), steps=step)
-        expected = 0.9 * expected + 0.1 * flat(again.student.model)
+        decay = min(average, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * flat(again.student.model)
     fit(setting, batches(), steps=3)
     torch.testing.assert_close(flat(setting.student.model), expected)
+
+
+def test_a_short_run_with_a_slow_average_is_not_left_at_its_random_start():
+    raw, slow = classic(), classic(average=0.9999)
+    first = flat(raw.student.model)
+    for setting in (raw, slow):
+        fit(setting, batches(), steps=30)
+    ends = [float((flat(s.student.model) - first).norm()) for s in (raw, slow)]
+    assert ends[1] > 0.5 * ends[0]
 
 
 def test_best_weights_on_validation_are_kept():
@@ -232,7 +254,9 @@ def test_a_baseline_refuses_an_objective_that_needs_a_teacher():
     ("options", "message"),
     [
         ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16, got 'fp8'"),
-        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"accumulate": 0}, "accumulate must be a whole number, at least 1, got 0"),
+        ({"accumulate": 2.5}, "accumulate must be a whole number, at least 1, got 2.5"),
+        ({"compile": "inducter"}, "no backend 'inducter' here .* Did you mean 'inductor'"),
         ({"device": "warp"}, "there is no device 'warp'"),
         ({"parallel": "tpu"}, "parallel must be one of none, ddp, fsdp"),
     ],
@@ -241,6 +265,66 @@ def test_a_wrong_machine_is_refused_in_one_line(options, message):
     with pytest.raises(RecipeError, match=message) as caught:
         Machine(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: Validation(s, len, every=1, keep="bset"), "got 'bset'. Did you mean 'best'"),
+        (lambda s: Validation(s, len, every=1.5), "every must be a whole number, .* got 1.5"),
+        (lambda s: Validation(s, len, every=1, patience=True), "patience must be .* got True"),
+        (lambda s: Keep("folder", every=0.5), "Keep: every must be .* got 0.5"),
+        (lambda s: LogFile("log", every=0), "LogFile: every must be .* got 0"),
+        (lambda s: Learner(net(), sgd()), r"got Sequential: wrap it: Observed\(model\)"),
+        (lambda s: Learner(3, sgd()), "must be an Observed, got int"),
+    ],
+)
+def test_a_wrong_option_of_a_part_is_refused_in_one_line(make, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        make(classic().student)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [2.5, 0, True, "3"])
+def test_steps_must_be_a_whole_number(steps):
+    with pytest.raises(RecipeError, match="steps must be a whole number, at least 1"):
+        fit(classic(), batches(), steps=steps)
+
+
+def test_batchnorm_statistics_that_are_nan_are_found_before_they_are_kept(tmp_path):
+    class Spoils(Hook):
+        def stepped(self, step):
+            setting.student.model.model[0].running_var[1] = float("nan")
+
+    setting = classic(student=nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 3)))
+    with pytest.raises(Diverged, match=r"'model.0.running_var' of student is not finite"):
+        fit(setting, batches(), steps=1, hooks=[Spoils()], keep=Keep(tmp_path))
+
+
+def test_a_mask_of_minus_infinity_in_a_buffer_is_fine():
+    student = net()
+    student.register_buffer("hidden", torch.full((2, 2), float("-inf")).triu(1))
+    assert fit(classic(student=student), batches(), steps=1).steps == 1
+
+
+def test_pairs_of_a_data_loader_are_batches():
+    first = batches(1)[0]
+    pairs = torch.utils.data.TensorDataset(first.inputs, first.targets)
+    given, known = classic(), classic()
+    fit(given, torch.utils.data.DataLoader(pairs, batch_size=16), steps=3)
+    fit(known, [Batch(first.inputs, first.targets)], steps=3)
+    assert torch.equal(flat(given.student.model), flat(known.student.model))
+
+
+def test_a_second_run_goes_on_with_the_adapters_of_the_first():
+    setting = classic(objective=CrossEntropy() + Match({"1": "1"}, adapter="linear"))
+    fit(setting, batches(), steps=2)
+    [(_, learnt)] = setting.objective.parts[1].adapters.items()
+    before = learnt.weight.detach().clone()
+    setting.prepare(batches()[0])
+    [(_, adapter)] = setting.objective.parts[1].adapters.items()
+    assert adapter is learnt
+    assert torch.equal(adapter.weight, before)
 
 
 def test_an_empty_source_is_refused():

@@ -40,6 +40,20 @@ def test_the_log_holds_means_validations_and_the_rest(tmp_path):
     assert measured == [(3, 0.25, True), (5, 0.5, True)]
 
 
+def test_numbers_that_json_cannot_write_are_null_in_the_log(tmp_path):
+    def never(text):
+        pytest.fail(f"{text} is not JSON")
+
+    log = LogFile(str(tmp_path / "log.jsonl"), every=1)
+    log.updated(0, "student", {"ce": torch.tensor(float("nan")), "kd": torch.tensor(0.5)})
+    log.stepped(1)
+    log.validated(1, float("-inf"), True)
+    text = (tmp_path / "log.jsonl").read_text()
+    terms, measure = (json.loads(line, parse_constant=never) for line in text.splitlines())
+    assert terms["terms"] == {"ce": None, "kd": 0.5}
+    assert measure["validation"] is None
+
+
 def test_the_log_is_appended_to_so_that_stages_share_one_file(tmp_path):
     for stage in ("teacher", "student"):
         log = LogFile(tmp_path / "log.jsonl", every=2, label={"stage": stage})

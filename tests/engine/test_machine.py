@@ -85,6 +85,23 @@ def test_a_batchwise_objective_says_plainly_what_it_does_not_see():
     assert len(caught) == 1
 
 
+def test_batchnorm_that_normalises_by_a_part_says_so_once():
+    def setting(training=True):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+        net[1].train(training)
+        return Alone(Learner(Observed(net), sgd()), CrossEntropy())
+
+    said = r"BatchNorm \('1', for one\) normalises .* sees 8 of the 16 at a time \(processes: 1"
+    with pytest.warns(BatchwiseWarning, match=said) as caught:
+        fit(setting(), batches(size=16), steps=5, machine=Machine("cpu", accumulate=2))
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(setting(), batches(size=16), steps=2)
+        fit(setting(False), batches(size=16), steps=2, machine=Machine("cpu", accumulate=2))
+
+
 def test_nothing_is_said_where_nothing_is_cut():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

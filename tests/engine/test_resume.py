@@ -36,6 +36,7 @@ def disturb():
     np.random.seed(99)
 
 
+@pytest.mark.filterwarnings("ignore::tutelage.engine.BatchwiseWarning")
 @pytest.mark.parametrize(
     "machine",
     [
@@ -246,8 +247,8 @@ def test_a_checkpoint_with_code_in_it_is_not_run(stopped):
 
 
 def test_another_format_is_refused(stopped, monkeypatch):
-    monkeypatch.setattr("tutelage.engine.checkpoint._FORMAT", 2)
-    refused(stopped, "has format 1, and this version reads 2")
+    monkeypatch.setattr("tutelage.engine.checkpoint._FORMAT", 3)
+    refused(stopped, "has format 2, and this version reads 3")
 
 
 def test_another_recipe_is_refused(stopped):
@@ -274,6 +275,98 @@ def test_another_teacher_student_or_optimizer_is_refused(stopped):
     refused(
         stopped, "it was learnt with AdamW, and this is SGD", make=lambda: other(optimizer=sgd())
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"learning_rate": 0.02}, "learnt with learning rate 0.01, and this is 0.02"),
+        ({"weight_decay": 0.5}, "learnt with weight_decay 0.01, and this is 0.5"),
+        ({"beta1": 0.5}, r"learnt with betas \(0.9, 0.999\), and this is \(0.5, 0.999\)"),
+    ],
+)
+def test_other_options_of_the_optimizer_are_refused(stopped, options, said):
+    made = adamw(**{"learning_rate": 0.01, **options})
+    refused(stopped, said, make=lambda: small(optimizer=made))
+
+
+def test_another_average_seed_or_length_of_epoch_is_refused(stopped):
+    def raw():
+        made = small()
+        made.setting.student.average = None
+        return made
+
+    refused(stopped, "learnt with a moving average", make=raw)
+    refused(stopped, "a run with seed 3, and this one has 4: resume with", seed=4)
+    longer = r"a run with items in an epoch 3, and this one has 5"
+    refused(stopped, longer, make=lambda: small(source=batches(5)))
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Examples that are augmented when they are read."""
+
+    def __init__(self):
+        self.batch = batches(1, 12)[0]
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, i):
+        return self.batch.inputs[i] + 0.1 * torch.randn(8), self.batch.targets[i]
+
+
+def test_a_shuffling_data_loader_goes_on_in_the_same_order(tmp_path):
+    def start(folder, steps):
+        seen = []
+
+        class Note(Classic):
+            def updates(self, item):
+                seen.append(item.inputs)
+                yield from super().updates(item)
+
+        loader = torch.utils.data.DataLoader(Drawn(), batch_size=3, shuffle=True, num_workers=0)
+        student = Learner(Observed(mlp()), sgd(learning_rate=0.05))
+        setting = Note(student, Frozen(Observed(mlp(9, seed=1))), SoftTarget())
+        fit(setting, loader, steps=steps, keep=Keep(folder))
+        return seen, flat(student.model)
+
+    whole, end = start(tmp_path / "whole", 11)
+    assert not torch.allclose(whole[0].mean(0), whole[4].mean(0))  # another order each epoch
+    for stop in (2, 4, 7):
+        first, _ = start(tmp_path / str(stop), stop)
+        disturb()
+        rest, again = start(tmp_path / str(stop), 11)
+        assert len(rest) == 11 - stop
+        for one, two in zip(whole, [*first, *rest], strict=True):
+            assert torch.equal(one, two)
+        assert torch.equal(end, again)
+
+
+def test_two_kinds_of_hook_of_which_one_is_named_like_the_other_keep_their_own_states(tmp_path):
+    class Log(Hook):
+        def __init__(self):
+            self.state = {"mine": 0}
+
+        def stepped(self, step):
+            self.state["mine"] = step
+
+        def state_dict(self):
+            return self.state
+
+        def load_state_dict(self, state_dict):
+            self.state = state_dict
+
+    class Log2(Log):
+        pass
+
+    def start(steps, hooks):
+        setting = Alone(Learner(Observed(mlp()), sgd()), CrossEntropy())
+        fit(setting, batches(), steps=steps, hooks=hooks, keep=Keep(str(tmp_path)))
+
+    start(2, [Log2(), Log()])
+    alone = Log()
+    start(2, [alone])
+    assert alone.state == {"mine": 2}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):

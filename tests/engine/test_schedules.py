@@ -6,7 +6,17 @@ from torch import nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError
-from tutelage.engine import Hook, Learner, constant, cosine, fit, multi_step, one_cycle, sgd
+from tutelage.engine import (
+    Hook,
+    Learner,
+    adamw,
+    constant,
+    cosine,
+    fit,
+    multi_step,
+    one_cycle,
+    sgd,
+)
 from tutelage.models.observed import Observed
 from tutelage.objectives.cross_entropy import CrossEntropy
 from tutelage.settings import Alone
@@ -44,6 +54,14 @@ def test_multi_step_falls_at_its_milestones():
         (lambda: cosine(floor=2.0), "floor must be in"),
         (lambda: one_cycle(warmup=0.0), "warmup must be in"),
         (lambda: multi_step(milestones=[0.7, 0.2]), "milestones must be rising"),
+        (lambda: multi_step(factor=0.0), "multi_step: factor must be .* above 0.* got 0.0"),
+        (lambda: one_cycle(start=2.0), "one_cycle: start must be .* at most 1.* got 2.0"),
+        (lambda: one_cycle(floor=-0.1), "one_cycle: floor must be .* got -0.1"),
+        (lambda: sgd(learning_rate=-1), "sgd: learning_rate must be .* at least 0, got -1"),
+        (lambda: sgd(momentum=1.0), "sgd: momentum must be .* below 1, got 1.0"),
+        (lambda: sgd(weight_decay=-1e-4), "sgd: weight_decay must be .* got -0.0001"),
+        (lambda: adamw(learning_rate=float("nan")), "adamw: learning_rate must be .* got nan"),
+        (lambda: adamw(beta2=1.0), "adamw: beta2 must be .* below 1, got 1.0"),
     ],
 )
 def test_a_wrong_schedule_is_refused(make, message):

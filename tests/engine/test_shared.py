@@ -121,6 +121,17 @@ def test_a_batch_too_small_to_share_is_refused(shared):
         assert "a batch of 1 examples cannot be shared by 2 processes" in found["too_small"]
 
 
+def test_a_parameter_without_a_gradient_is_named_before_ddp_waits_for_it(shared):
+    for found in shared[0]:
+        said, unchanged = found["unreached"]
+        if shared[1].name.startswith("fsdp"):
+            assert said is None
+            continue
+        assert said.startswith("'model.head.weight' gets no gradient from this objective")
+        assert said.endswith("or use parallel: fsdp.")
+        assert unchanged
+
+
 def test_compiled_and_plain_networks_learn_the_same(shared):
     for found in shared[0]:
         close(*found["compiled"], 1e-6)

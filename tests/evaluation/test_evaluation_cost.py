@@ -34,6 +34,12 @@ class Last(nn.Module):
         return self.recurrent(x)[0][:, -1]
 
 
+def test_an_example_that_the_model_cannot_read_is_refused_in_one_line():
+    with pytest.raises(ModelError, match=r"cannot answer the example that .* shapes") as caught:
+        macs(Observed(nn.Linear(4, 3)), Batch(torch.zeros(2, 5)))
+    assert "\n" not in str(caught.value)
+
+
 class Does(nn.Module):
     def __init__(self, function):
         super().__init__()

@@ -217,7 +217,7 @@ class TestVerdict:
         assert figures["comparison"]["gain"]["method"].startswith("Student's t on paired")
         assert "Distillation helped: +10.7 points" in words(figures)
         assert "over 3 seeds" in words(figures)
-        assert "gained 10.7 points" in figures["verdict"]["headline"]
+        assert "the teacher gained it 10.7 points" in figures["verdict"]["headline"]
 
     def test_a_gain_whose_interval_includes_0_is_not_claimed(self):
         seeds = [SeedResult(0, 0.90, 0.89), SeedResult(1, 0.91, 0.92), SeedResult(2, 0.90, 0.89)]
@@ -234,6 +234,15 @@ class TestVerdict:
         figures = report(seeds=[SeedResult(0, 0.9, 0.8)]).figures
         assert figures["comparison"]["gain"]["method"] == "paired bootstrap over examples"
         assert "not the luck of training" in words(figures)
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_fewer_than_three_seeds_claim_nothing_of_the_teacher(self, count):
+        seeds = [SeedResult(i, 0.9 + 0.001 * i, 0.8) for i in range(count)]
+        said = words(report(seeds=seeds).figures)
+        assert "Distillation helped" not in said
+        assert "gained it" not in said
+        assert "This student is ahead" in said
+        assert "takes 3 seeds or more" in said
 
     def test_a_seed_without_a_figure_is_left_out_of_the_gain_and_shown_empty(self):
         seeds = [SeedResult(0, 0.9, 0.8), SeedResult(1, None, 0.8), SeedResult(2, 0.92, 0.8)]
@@ -283,9 +292,10 @@ class TestVerdict:
 
 class TestGates:
     def test_every_gate_can_be_judged_and_both_ways(self):
-        wide = {name: 1e12 if gate.at_most else -1e12 for name, gate in GATES.items()}
+        ends = {name: (-1, 1) if gate.of_shares else (1e-12, 1e12) for name, gate in GATES.items()}
+        wide = {name: ends[name][gate.at_most] for name, gate in GATES.items()}
         assert all(gate["passed"] for gate in report(gates=wide).figures["gates"])
-        narrow = {name: -threshold for name, threshold in wide.items()}
+        narrow = {name: ends[name][not gate.at_most] for name, gate in GATES.items()}
         assert not any(gate["passed"] for gate in report(gates=narrow).figures["gates"])
 
     def test_what_was_not_measured_was_not_met(self):
@@ -299,7 +309,16 @@ class TestGates:
             ({"acuracy": 1}, "no gate 'acuracy'. Did you mean 'accuracy"),
             ({"ece": "low"}, "'ece' has the threshold 'low': give a number"),
             ({"ece": True}, "'ece' has the threshold True"),
-            ({"ece": math.nan}, "threshold NaN"),
+            ({"ece": math.nan}, "threshold nan: give a finite number"),
+            ({"p99_ms": math.inf}, "threshold inf: give a finite number"),
+            (
+                {"accuracy_drop": 2},
+                r"^gate 'accuracy_drop' is a share: 2 points are 0\.02, got 2\.$",
+            ),
+            ({"accuracy": 90}, r"'accuracy' is a share: 90 points are 0\.9, got 90\."),
+            ({"gain": -1.5}, r"'gain' is a share: -1\.5 points are -0\.015"),
+            ({"p99_ms": 0}, "'p99_ms' needs a threshold above 0, got 0"),
+            ({"speedup": -2}, "'speedup' needs a threshold above 0, got -2"),
         ],
     )
     def test_a_wrong_gate_is_refused_in_one_line(self, gates, message):

@@ -85,6 +85,16 @@ def test_what_a_builder_raises_is_told_in_one_line(shelf):
         build_model("none", classes=10, shape=(3,))
 
 
+@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vit", "vgg8", "lenet", "convnext"])
+@pytest.mark.parametrize("shape", [(7,), (5, 7)])
+def test_a_network_for_images_refuses_rows_and_sequences(name, shape):
+    with pytest.raises(
+        ModelError, match=rf"{name} reads images \(C, H, W\), and examples have"
+    ) as e:
+        build_model(name, classes=2, shape=shape)
+    assert f"shape {shape}: take mlp (rows) or gru (sequences)" in str(e.value)
+
+
 @pytest.mark.parametrize("shape", [(), (0, 28, 28)])
 def test_a_shape_of_nothing_is_refused(shape):
     with pytest.raises(ModelError, match="an example must have a shape such as"):

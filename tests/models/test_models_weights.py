@@ -229,7 +229,7 @@ def test_broken_weights_are_refused_by_name_before_anything_changes(tmp_path, ba
     [
         ("w.safetensors", b"not this", "w.safetensors is no whole safetensors file"),
         ("w.pt", b"not this", "w.pt"),
-        ("w.pt", b"", "w.pt cannot be read as a torch file"),
+        ("w.pt", b"\x80", "w.pt cannot be read as a torch file"),
         ("w.npz", b"", "weights are read from .safetensors, .pt, .* and this ends in '.npz'"),
     ],
 )

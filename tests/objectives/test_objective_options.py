@@ -10,7 +10,7 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import MissingFeature, RecipeError, ShapeMismatch
 from tutelage.core.outputs import Outputs
 from tutelage.core.registry import build
-from tutelage.objectives import CrossEntropy, Match, SoftTarget
+from tutelage.objectives import CrossEntropy, Match, SoftTarget, Sum
 
 
 @pytest.mark.parametrize("name", ["kd", "kd_standardized", "dkd", "dist"])
@@ -63,6 +63,59 @@ def test_sums_declare_what_their_parts_need() -> None:
     assert (whole.needs_targets, whole.needs_teacher, whole.needs_features) == (True, True, True)
     assert (whole.batchwise, whole.divergence) == (False, False)
     assert whole.taps == (["a"], ["b"])
+
+
+def test_the_algebra_takes_weights_on_both_sides_and_sums_of_lists() -> None:
+    ours, theirs = Outputs(torch.randn(4, 3)), Outputs(torch.randn(4, 3))
+    batch = Batch(torch.zeros(4, 1), torch.tensor([0, 1, 2, 0]))
+    left, right = 0.5 * SoftTarget(), SoftTarget() * 0.5
+    assert torch.equal(left(ours, theirs, batch)["kd"], right(ours, theirs, batch)["kd"])
+    whole = sum([CrossEntropy(), SoftTarget()])
+    assert isinstance(whole, Sum)
+    assert set(whole(ours, theirs, batch)) == {"ce", "kd"}
+
+
+def test_the_algebra_leaves_strange_operands_to_python() -> None:
+    for strange in (
+        lambda: CrossEntropy() + 1,  # type: ignore[operator]
+        lambda: 1 + CrossEntropy(),
+        lambda: CrossEntropy() * SoftTarget(),  # type: ignore[operator]
+    ):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            strange()
+
+
+def test_sums_of_sums_are_flat() -> None:
+    whole = CrossEntropy() + SoftTarget() + Match({"a": "b"})
+    nested = CrossEntropy() + (SoftTarget() + Match({"a": "b"}))
+    assert [type(p) for p in whole.parts] == [CrossEntropy, SoftTarget, Match]
+    assert [type(p) for p in nested.parts] == [CrossEntropy, SoftTarget, Match]
+
+
+def test_two_terms_of_one_name_are_refused_when_they_are_added() -> None:
+    with pytest.raises(RecipeError, match="two terms of one objective are called 'kd'"):
+        SoftTarget(1.0) + 0.5 * (CrossEntropy() + 2.0 * SoftTarget(4.0))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        (3, "adapter must be a name, .* got 3"),
+        ({"linear": [1]}, r"options of the adapter 'linear' must be by name, .* got \[1\]"),
+    ],
+)
+def test_an_adapter_that_is_none_is_refused_at_once(adapter: Any, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        Match({"a": "b"}, adapter=adapter)
+
+
+def test_binding_again_keeps_an_adapter_that_fits_and_makes_another_where_it_does_not() -> None:
+    match = Match({"a": "b"}, adapter="linear")
+    for width, kept in ((3, True), (6, False)):
+        match.bind(*features(torch.randn(4, 3), torch.randn(4, 5)))
+        before = match.adapters["a>b"]
+        match.bind(*features(torch.randn(4, width), torch.randn(4, 5)))
+        assert (match.adapters["a>b"] is before) == kept
 
 
 def features(student: Tensor, teacher: Tensor) -> tuple[Outputs, Outputs]:

@@ -5,9 +5,15 @@ import torch
 from torch import nn
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import MissingFeature, RecipeError, ShapeMismatch
+from tutelage.core.errors import (
+    DataError,
+    MissingFeature,
+    RecipeError,
+    ShapeMismatch,
+    TutelageError,
+)
 from tutelage.core.outputs import Outputs
-from tutelage.engine import Learner, fit, sgd
+from tutelage.engine import Learner, Record, fit, sgd
 from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractLoss
 from tutelage.objectives.cross_entropy import CrossEntropy
@@ -15,6 +21,7 @@ from tutelage.objectives.match import Match
 from tutelage.objectives.soft_target import SoftTarget
 from tutelage.settings import Alone, Classic
 from tutelage.settings.classic import probe
+from tutelage.teachers import Ensemble
 
 
 def net(width=4, seed=0):
@@ -42,11 +49,72 @@ class Watch(AbstractLoss):
 
 
 def test_the_teachers_answer_is_detached_even_from_a_teacher_that_could_learn():
-    watch, peer = Watch(), Observed(net(seed=1))
-    setting = Classic(Learner(Observed(net()), sgd()), peer, watch)
+    watch, peer = Watch(), net(seed=1)
+    teacher = Observed(peer)
+    setting = Classic(Learner(Observed(net()), sgd()), lambda batch: teacher(batch), watch)
     fit(setting, [batch()], steps=2)
     assert watch.seen == [(True, False)] * 2
     assert all(p.grad is None for p in peer.parameters())
+
+
+def test_a_model_that_teaches_is_frozen():
+    torch.manual_seed(1)
+    teacher = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    setting = Classic(Learner(Observed(net()), sgd()), Observed(teacher), SoftTarget())
+    fit(setting, [batch()], steps=3)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert list(setting.teachers()) == ["teacher"]
+
+
+def test_features_of_an_ensemble_can_be_matched_and_are_taken_off_at_the_end():
+    ensemble = Ensemble([Frozen(Observed(net(5, 1))), Frozen(Observed(net(7, 2)))])
+    objective = CrossEntropy() + Match({"1": "1/1"}, adapter="linear")
+    setting, record = Classic(Learner(Observed(net()), sgd()), ensemble, objective), Record()
+    fit(setting, [batch()], steps=20, hooks=[record])
+    assert record.updates[-1][2]["match"] < record.updates[0][2]["match"]
+    assert setting.objective.parts[1].adapters["1>1/1"].weight.shape == (7, 4)
+    assert ensemble(batch()).features == {}
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "said"),
+    [
+        ((7, 3), (8, 3), r"the student cannot read inputs of shape \(16, 8\): mat1 and mat2"),
+        ((8, 3), (9, 3), r"the teacher cannot read inputs of shape \(16, 8\): mat1 and mat2"),
+    ],
+)
+def test_inputs_that_cannot_be_read_are_refused_in_one_line(student, teacher, said):
+    learner = Learner(Observed(nn.Linear(*student)), sgd())
+    setting = Classic(learner, Frozen(Observed(nn.Linear(*teacher))), SoftTarget())
+    with pytest.raises(ShapeMismatch, match=said) as caught:
+        fit(setting, [batch()], steps=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("inputs", [torch.rand(3, 1, 5, 5), torch.zeros(3, 2, 5, 5).byte()])
+def test_images_of_another_kind_are_refused_in_one_line(inputs):
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(36, 3))
+    setting = Alone(Learner(Observed(network), sgd()), CrossEntropy())
+    with pytest.raises(TutelageError, match=r"inputs of shape \(3, 1, 5, 5\)|uint8") as no:
+        fit(setting, [Batch(inputs, torch.zeros(3).long())], steps=1)
+    assert "\n" not in str(no.value)
+
+
+def test_items_that_are_no_batches_are_refused_in_one_line():
+    triples = [(torch.zeros(2, 8), torch.zeros(2), torch.zeros(2))]
+    setting = Alone(Learner(Observed(net()), sgd()), CrossEntropy())
+    with pytest.raises(DataError, match="got a tuple of 3, expected Batch"):
+        fit(setting, triples, steps=1)
+
+
+def test_a_bare_module_is_refused_as_student_and_as_teacher():
+    with pytest.raises(RecipeError, match=r"must be a Learner, got Sequential: wrap it"):
+        Classic(net(), Frozen(Observed(net())), SoftTarget())
+    setting = Classic(Learner(Observed(net()), sgd()), net(), SoftTarget())
+    with pytest.raises(RecipeError, match=r"wrap it: Frozen\(Observed\(model\)\)") as caught:
+        fit(setting, [batch()], steps=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_anything_that_answers_can_teach():

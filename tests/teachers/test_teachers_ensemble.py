@@ -108,12 +108,18 @@ def test_a_member_without_features_is_named(logits):
         Ensemble([says(logits[0])]).tap(["0/layer"])
 
 
-def test_its_fingerprint_sees_any_member_change():
-    ensemble = Ensemble(teachers())
-    before = ensemble.fingerprint()
-    assert Ensemble(ensemble.members[::-1]).fingerprint() != before
-    ensemble.members[1].observed.model[0].bias.data[0] += 1
-    assert ensemble.fingerprint() != before
+def test_a_run_finds_the_frozen_models_in_it_however_deep():
+    members = teachers()
+    outer = Ensemble([Ensemble(members), says(torch.zeros(1, 3))])
+    found = [module for module in outer.modules() if isinstance(module, Frozen)]
+    assert [id(one) for one in found] == [id(one) for one in members]
+
+
+def test_members_stay_as_they_were_given():
+    learning = Observed(nn.Linear(4, 3))
+    Ensemble([learning])
+    assert learning.training
+    assert all(p.requires_grad for p in learning.parameters())
 
 
 def test_members_move_and_are_copied_along():

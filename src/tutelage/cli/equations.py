@@ -1,6 +1,7 @@
 r"""Equations of docstrings as a terminal can show them: ``\frac{a}{b}`` becomes ``a/b``."""
 
 import re
+from unicodedata import normalize
 
 _SIGNS = {
     "alpha": "α",
@@ -93,7 +94,7 @@ def _one(tokens: list[str]) -> tuple[str, list[str]]:
         while tokens and tokens[0].isspace():
             tokens = tokens[1:]
         letter, tokens = _one(tokens)
-        return f"{letter}{_ABOVE[name]}", tokens
+        return normalize("NFC", f"{letter}{_ABOVE[name]}"), tokens
     if name in _SILENT:
         return "", tokens
     return _SIGNS.get(name, name), tokens

@@ -45,13 +45,15 @@ def run(
     words += ["--out", str(out)] if out else []
     again = shlex.join([*words, "--resume"])
     try:
-        from rich.console import Console
-
         from tutelage.core.errors import Interrupted
         from tutelage.recipe.reading import assign, read
-        from tutelage.recipe.run import run as carry_out
 
         data = assign(read(recipe), set_ or [])
+
+        from rich.console import Console
+
+        from tutelage.recipe.run import run as carry_out
+
         folder = out or Path("runs") / str(data.get("name"))
         result = carry_out(data, folder, console=Console(), resume=resume, command=words)
     except KeyboardInterrupt:
@@ -70,11 +72,14 @@ def run(
 @app.command()
 def check(recipe: _Recipe, set_: _Set = None) -> None:
     """Try a recipe on one batch: files, shapes, features, loss scales, time and memory."""
-    from tutelage.cli.checked import show
-    from tutelage.recipe.check import check as look
     from tutelage.recipe.reading import assign, read
 
-    show(look(assign(read(recipe), set_ or [])))
+    data = assign(read(recipe), set_ or [])
+
+    from tutelage.cli.checked import show
+    from tutelage.recipe.check import check as look
+
+    show(look(data))
 
 
 @app.command()

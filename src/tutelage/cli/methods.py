@@ -8,13 +8,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-import tutelage.data
-import tutelage.engine
-import tutelage.models
-import tutelage.objectives  # all four: importing a room puts its names on the shelves
+# Importing a room puts its names on the shelves.
+import tutelage.data as _data
+import tutelage.engine as _engine
+import tutelage.models as _models
+import tutelage.objectives as _objectives
 from tutelage.cli.equations import readable
 from tutelage.core.catalogue import Card, cards
 from tutelage.core.errors import RecipeError, suggest
+
+ROOMS = (_data, _engine, _models, _objectives)
+"""Where names come from."""
 
 _GIVEN = {"classes", "channels", "inputs", "row", "size", "learning_rate"}
 _MATH = re.compile(r"^\.\. math::((?:.+\n?)+)", re.MULTILINE)

@@ -1,8 +1,8 @@
 """What a model answered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -85,6 +85,19 @@ class Answers(Protocol):
 
     def __call__(self, batch: Batch) -> Outputs:
         """The answer to ``batch``."""
+        ...
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """Whoever can be asked to show features in all answers: a model, a frozen one, an ensemble."""
+
+    def tap(self, paths: Iterable[str]) -> object:
+        """Show the features at ``paths`` from now on."""
+        ...
+
+    def release(self) -> None:
+        """Show none from now on."""
         ...
 
 

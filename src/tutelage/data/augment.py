@@ -164,7 +164,10 @@ def named(written: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, A
             return str(name), {}
         if isinstance(options, Mapping):
             return str(name), dict(options)
+    name, full = ("flip", "{shift: {pixels: 2}}")
+    if what == "data":
+        name, full = ("fashion_mnist", "{csv: {path: table.csv, target: class}}")
     raise RecipeError(
-        f"{what} is {written!r}, expected a name such as 'flip', or one name with its options "
-        "such as {shift: {pixels: 2}}."
+        f"{what} is {written!r}, expected a name such as {name!r}, or one name with its options "
+        f"such as {full}."
     )

@@ -1,5 +1,6 @@
 """Paths that must exist, and the line that helps when they do not."""
 
+import os
 from pathlib import Path
 
 from tutelage.core.errors import DataError, suggest
@@ -12,6 +13,8 @@ def existing(path: str | Path, what: str) -> Path:
         path: A file or folder; ``~`` is expanded.
         what: What the message calls it, such as "image_folder path".
     """
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"{what} is {path!r}, expected the path of a file or folder.")
     found = Path(path).expanduser()
     if found.exists():
         return found

@@ -4,6 +4,9 @@ A choice is a function of (seed, example ids) by `core.seeds.uniform`, so it is 
 machine, with every version of torch, and does not depend on the order of the examples.
 """
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -43,9 +46,11 @@ def amount(asked: float, total: int, what: str) -> int:
     """
     if isinstance(asked, float) and 0 < asked < 1:
         return max(1, round(asked * total))
-    if isinstance(asked, bool) or asked != int(asked) or not asked > 0:
+    number = isinstance(asked, Real) and not isinstance(asked, bool) and math.isfinite(asked)
+    if not number or asked != int(asked) or asked <= 0:
+        got = " ".join(repr(asked).split())[:40]
         raise DataError(
-            f"{what} is {asked!r}, expected a count of at least 1 or a fraction between 0 and 1."
+            f"{what} is {got}, expected a count of at least 1 or a fraction between 0 and 1."
         )
     if asked >= total:
         raise DataError(

@@ -65,6 +65,11 @@ def csv(
     Raises:
         DataError: The file, a column, a row or a cell is not as it must be; the line says where.
     """
+    if not isinstance(target, str):
+        raise DataError(
+            f"csv target is {target!r}, expected the name of a column: a file without a header "
+            "line gets names by columns."
+        )
     if missing not in ("error", "mean"):
         raise DataError(f"csv missing is {missing!r}, expected 'error' or 'mean'.")
     if len(delimiter) != 1:

@@ -55,6 +55,8 @@ def from_tensors(
             pairs[split], amounts[split] = given, None
         else:
             amounts[split] = given
+    for split, pair in pairs.items():
+        _check_pair(pair, f"{name} {split}")
     origin = {"source": "from_tensors", "name": name, "seed": seed}
     return of_pairs(pairs, classes, **amounts, seed=seed, name=name, origin=origin)
 
@@ -72,7 +74,8 @@ def from_dataset(
 
     The items are kept in memory, as the data set gave them: leave random transforms and
     normalisation out of it, augmentation and a model's intake do these. A ``DataLoader`` that
-    must stay as it is goes to ``fit`` through `tutelage.core.source.Listed`.
+    must stay as it is goes to ``fit`` through `tutelage.core.source.Listed`: pairs
+    (inputs, targets) become batches; without ids, so no caches.
 
     Args:
         dataset: Has a length and gives (input, class number): tensors or arrays as in
@@ -104,6 +107,17 @@ def from_dataset(
         if isinstance(value, torch.utils.data.Dataset):
             given[split] = _stacked(value, f"{name} {split}")
     return from_tensors(inputs, targets, **given, classes=classes, seed=seed, name=name)
+
+
+def _check_pair(pair: tuple[Any, ...], name: str) -> None:
+    if len(pair) != 2:
+        raise DataError(f"{name} is a tuple of {len(pair)}, expected (inputs, targets).")
+    for what, value in zip(("inputs", "targets"), pair, strict=True):
+        if not isinstance(value, Tensor) and not (what == "targets" and value is None):
+            raise DataError(
+                f"{what} of {name} are a {type(value).__name__}, expected a tensor: give torch "
+                "tensors, torch.from_numpy(x) of an array or torch.tensor(x) of a list."
+            )
 
 
 def _stacked(dataset: "torch.utils.data.Dataset[Any]", name: str) -> tuple[Tensor, Tensor]:

@@ -114,6 +114,10 @@ def _luma(images: Tensor) -> Tensor:
     return torch.einsum("nchw,c->nhw", images, weights)[:, None]
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _places(numbers: Tensor, count: int) -> Tensor:
     return (numbers * count).long().clamp(max=count - 1)
 
@@ -129,8 +133,8 @@ class Shift(AbstractTransform):
     draws = 2
 
     def __init__(self, pixels: int = 4):
-        if pixels < 1:
-            raise RecipeError(f"shift pixels is {pixels}, expected at least 1.")
+        if not _whole(pixels):
+            raise RecipeError(f"shift pixels is {pixels!r}, expected at least 1, a whole number.")
         self.pixels = pixels
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -224,9 +228,10 @@ class Cutout(AbstractTransform):
     draws = 2
 
     def __init__(self, size: int = 8, fill: float = 0.0):
-        if size < 1 or not 0 <= fill <= 1:
+        if not _whole(size) or not 0 <= fill <= 1:
             raise RecipeError(
-                f"cutout size, fill are {size}, {fill}: size starts at 1, fill lies in 0 to 1."
+                f"cutout size, fill are {size!r}, {fill}: size is a whole number, at least 1, and "
+                "fill lies in 0 to 1."
             )
         self.size, self.fill = size, fill
 

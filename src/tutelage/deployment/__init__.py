@@ -2,5 +2,5 @@
 
 from tutelage.deployment.card import model_card as model_card
 from tutelage.deployment.export import OPSET as OPSET
-from tutelage.deployment.export import Parity as Parity
 from tutelage.deployment.export import export_onnx as export_onnx
+from tutelage.deployment.parity import Parity as Parity

@@ -1,13 +1,13 @@
 """A model as an ONNX file that was seen to compute what the model computes, before it is kept."""
 
 import copy
+import errno
 import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tutelage.core.batch import Batch, Inputs
 from tutelage.core.errors import ExportError
+from tutelage.deployment.parity import Parity, parity_of, refuse_difference
 from tutelage.evaluation.cost import weight_bytes
 from tutelage.evaluation.predict import evaluating
 from tutelage.models.observed import Frozen, Observed
@@ -25,21 +26,6 @@ OPSET = 20
 """The ONNX operator set that is written: ONNX Runtime 1.18 (2024) and later run it."""
 
 _LARGEST = 1_900_000_000  # bytes; one protobuf file ends at 2 GiB
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How well a file in ONNX Runtime agreed with the model in torch on real examples.
-
-    Attributes:
-        max_difference: Largest difference of any logit, as a share of the largest logit.
-        equal_top1: Share of examples with the same answer; ties between classes count as equal.
-        examples: How many examples were compared.
-    """
-
-    max_difference: float
-    equal_top1: float
-    examples: int
 
 
 def export_onnx(
@@ -70,9 +56,15 @@ def export_onnx(
         What the comparison found.
 
     Raises:
-        ExportError: The model cannot be exported, or the file does not compute the same.
+        ExportError: The model cannot be exported, the path cannot be written, or the file does
+            not compute the same.
     """
     path = Path(path)
+    if not isinstance(model, Observed | Frozen):
+        raise ExportError(
+            f"export_onnx takes an Observed or a Frozen, got a {type(model).__name__}: wrap it: "
+            "Observed(model)."
+        )
     observed = model.observed if isinstance(model, Frozen) else model
     if len(examples) == 0:
         raise ExportError("no examples were given: an export is checked on real ones.")
@@ -87,8 +79,8 @@ def export_onnx(
         raise ExportError(
             f"{len(names)} class names were given, and the model has {expected.shape[-1]} classes."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _make_way(path, temporary)
     about = _about(examples.inputs, names, source)
     try:
         _write(_Shipped.of(observed), examples.inputs, about, temporary)
@@ -98,6 +90,20 @@ def export_onnx(
         temporary.unlink(missing_ok=True)
         temporary.with_name(f"{temporary.name}.data").unlink(missing_ok=True)
     return parity
+
+
+def _make_way(path: Path, temporary: Path) -> None:
+    """Find out that a file cannot be written before the model is traced, which takes seconds."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch()
+    except OSError as error:
+        raise ExportError(
+            f"{path} cannot be written: {error.strerror}. Name a file in a folder that can be "
+            "written to."
+        ) from error
 
 
 class _Shipped(nn.Module):
@@ -182,8 +188,8 @@ def _compare(path: Path, inputs: Inputs, expected: Tensor, tolerance: float) -> 
             tensors = {names[0]: some} if isinstance(some, Tensor) else some
             feed = {name: tensors[name].cpu().numpy() for name in names}
             found[rows] = torch.from_numpy(session.run(None, feed)[0]).double()
-            parity = _parity(found[rows], expected[rows], tolerance)
-            _refuse(parity, tolerance)
+            parity = parity_of(found[rows], expected[rows], tolerance)
+            refuse_difference(parity, tolerance)
     except ExportError:
         raise
     except Exception as error:
@@ -194,33 +200,16 @@ def _compare(path: Path, inputs: Inputs, expected: Tensor, tolerance: float) -> 
     return parity
 
 
-def _parity(found: Tensor, expected: Tensor, tolerance: float) -> Parity:
-    scale = expected.abs().amax().clamp(min=1e-12)
-    # Two classes nearer than the tolerance to each other may change places: a tie.
-    chosen = expected.gather(-1, found.argmax(-1, keepdim=True))[:, 0]
-    same = expected.amax(-1) - chosen <= 2 * tolerance * scale
-    difference = float((found - expected).abs().amax() / scale)
-    return Parity(difference, same.double().mean().item(), len(expected))
-
-
-def _refuse(parity: Parity, tolerance: float) -> None:
-    if not parity.max_difference <= tolerance:  # NaN is refused too
-        raise ExportError(
-            f"the ONNX file differs from the model by {parity.max_difference:.2g} of the largest "
-            f"logit on {parity.examples} real examples, and {tolerance:.2g} is allowed: nothing "
-            "was written."
-        )
-    if parity.equal_top1 < 1:
-        raise ExportError(
-            f"the ONNX file gives another class for {1 - parity.equal_top1:.2%} of "
-            f"{parity.examples} real examples: nothing was written."
-        )
-
-
 def _answers(observed: Observed, examples: Batch) -> Tensor:
     device = next((p.device for p in observed.parameters()), torch.device("cpu"))
-    with evaluating(observed), torch.no_grad():
-        logits = observed(examples.to(device)).logits.double().cpu()
+    try:
+        with evaluating(observed), torch.no_grad():
+            logits = observed(examples.to(device)).logits.double().cpu()
+    except Exception as error:
+        raise ExportError(
+            "the model cannot answer these examples: give real ones of the data, and a model in "
+            f"float32 (model.float()): {_line(error)}"
+        ) from error
     if logits.ndim != 2 or not bool(logits.isfinite().all()):
         raise ExportError(
             f"the model answers with logits of shape {tuple(logits.shape)}"

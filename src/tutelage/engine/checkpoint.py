@@ -15,17 +15,18 @@ from typing import Any
 
 import torch
 
-from tutelage.core.errors import CheckpointError, RecipeError
+from tutelage.core.errors import CheckpointError
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import rank, total
+from tutelage.engine.options import whole_number
 from tutelage.engine.parallel import load_whole_state, whole_state
 from tutelage.engine.randomness import random_state, set_random_state
 from tutelage.engine.setting import AbstractSetting, Stateful
 
-_FORMAT = 1
+_FORMAT = 2
 _MAGIC = b"tutelage checkpoint\n"
 _HEAD = len(_MAGIC) + 32
-_KEYS = {"format", "identity", "step", "parts", "extras", "teachers", "random"}
+_KEYS = {"format", "identity", "facts", "step", "parts", "extras", "teachers", "random"}
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Keep:
     identity: str = ""
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise RecipeError(f"a checkpoint needs every >= 1 item, got {self.every}.")
+        whole_number(self.every, "Keep: every")
+        object.__setattr__(self, "folder", Path(self.folder))  # a text will do
 
     @property
     def file(self) -> Path:
@@ -58,9 +59,20 @@ def save(
     step: int,
     extras: Mapping[str, Stateful],
     teachers: Mapping[str, int],
+    facts: Mapping[str, int],
     place: torch.device,
 ) -> None:
-    """Write all that a later run needs, or nothing at all."""
+    """Write all that a later run needs, or nothing at all.
+
+    Args:
+        keep: Where.
+        setting: Its learners, and all else in it that has a state.
+        step: Items done.
+        extras: What else has a state: hooks, validation.
+        teachers: Fingerprints, to refuse another teacher.
+        facts: By name, what a later start must give alike for the run to be the same one.
+        place: The run's device.
+    """
     parts = {
         name: whole_state(part) if isinstance(part, Learner) else part.state_dict()
         for name, part in setting.stateful().items()
@@ -70,6 +82,7 @@ def save(
         whole = {
             "format": _FORMAT,
             "identity": keep.identity,
+            "facts": dict(facts),
             "step": step,
             "parts": parts,
             "extras": {name: extra.state_dict() for name, extra in extras.items()},
@@ -129,9 +142,17 @@ def load(
     setting: AbstractSetting[Any],
     extras: Mapping[str, Stateful],
     teachers: Mapping[str, int],
+    facts: Mapping[str, int],
 ) -> int:
     """Put a prepared ``setting`` back where it was; returns the step to go on from."""
     whole = _read(keep)
+    for name, now in facts.items():
+        then = whole["facts"].get(name)
+        if then != now:
+            raise CheckpointError(
+                f"the checkpoint {keep.file} is of a run with {name} {then}, and this one has "
+                f"{now}: resume with what it was started with, or choose another folder."
+            )
     for name, fingerprint in teachers.items():
         if whole["teachers"].get(name) != fingerprint:
             raise CheckpointError(

@@ -1,5 +1,6 @@
 """The one training loop."""
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
@@ -9,17 +10,18 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from tutelage.core.errors import CheckpointError, Interrupted, RecipeError, TeacherChanged
-from tutelage.core.outputs import Terms
+from tutelage.core.errors import CheckpointError, Interrupted, TeacherChanged
+from tutelage.core.outputs import Tapped, Terms
 from tutelage.core.source import Source
 from tutelage.engine import checkpoint
-from tutelage.engine.batchwise import warn_of_parts
+from tutelage.engine.batchwise import Parts
 from tutelage.engine.checkpoint import Keep
 from tutelage.engine.guard import Guard, check_terms
 from tutelage.engine.hooks import Hook
 from tutelage.engine.items import as_source, items_from, moved
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import Machine, cut, join_processes, rank, share, total, world
+from tutelage.engine.options import whole_number
 from tutelage.engine.parallel import (
     average_helpers,
     average_statistics,
@@ -28,8 +30,9 @@ from tutelage.engine.parallel import (
     sum_terms,
 )
 from tutelage.engine.randomness import Randomness, left_alone
+from tutelage.engine.reach import Reach
 from tutelage.engine.readiness import Readiness, fingerprints
-from tutelage.engine.setting import AbstractSetting, Stateful, Update
+from tutelage.engine.setting import AbstractSetting, Stateful, Update, held_parts
 from tutelage.engine.stopping import Stop
 from tutelage.engine.validation import Validation
 
@@ -68,7 +71,8 @@ def fit(
 
     Args:
         setting: Who learns what from whom.
-        source: Its epochs follow each other until ``steps`` items are taken.
+        source: Its epochs follow each other until ``steps`` items are taken. A list or a
+            ``DataLoader`` will do (`tutelage.core.source.Listed`).
         steps: Number of items, at least 1.
         seed: Every random choice inside models and settings follows from it and the step; the
             program's own generators are left as they were.
@@ -79,12 +83,13 @@ def fit(
             that was at its end ends at once, with the same weights.
 
     Raises:
+        RecipeError: A model in train mode teaches: it must be `Frozen`.
+        CheckpointError: The checkpoint is broken, or of another run.
         Diverged: A term or a weight became NaN or infinite.
         TeacherChanged: A frozen teacher was not the same at the end.
         Interrupted: Ctrl-C or SIGTERM; the run was put away first where ``keep`` is given.
     """
-    if steps < 1:
-        raise RecipeError(f"steps must be at least 1, got {steps}.")
+    whole_number(steps, "steps")
     machine = machine or Machine()
     join_processes(machine)
     with left_alone(machine.place):
@@ -105,19 +110,19 @@ class _Run:
     ):
         self.setting, self.machine, self.steps, self.hooks = setting, machine, steps, hooks
         self.place = machine.place
-        self.random = Randomness(seed, self.place)
+        self.random, self.facts = Randomness(seed, self.place), {"seed": seed}
         self.scaler = machine.scaler()
         self.guard = Guard(every=1 if self.place.type == "cpu" else 20)
         self.ready = Readiness(setting, machine)
-        self.warned = False
+        self.parts, self.reach = Parts(setting), Reach()
         self.done = 0
 
     def all(self, source: Source[Any], validation: Validation | None, keep: Keep | None) -> Fitted:
         """From the first item, or from a checkpoint, to the end."""
         before = fingerprints(self.setting)
         try:
-            self.random.all("prepare")
-            self.ready.prepare(source)
+            self.facts["items in an epoch"] = len(source)
+            self.ready.prepare(source, self.random)
             before = {**fingerprints(self.setting), **before}
             extras = self.extras(validation)
             if keep:
@@ -147,7 +152,7 @@ class _Run:
         if not total(keep.file.exists(), self.place):
             self.put_away(keep, extras, teachers)
             return
-        self.done = checkpoint.load(keep, self.setting, extras, teachers)
+        self.done = checkpoint.load(keep, self.setting, extras, teachers, self.facts)
         if self.done > self.steps:
             raise CheckpointError(
                 f"the checkpoint {keep.file} is of step {self.done}, beyond the {self.steps} "
@@ -157,7 +162,7 @@ class _Run:
     def put_away(self, keep: Keep, extras: dict[str, Stateful], teachers: dict[str, int]) -> None:
         """Write the checkpoint, if what it would hold is sound."""
         self.check()
-        checkpoint.save(keep, self.setting, self.done, extras, teachers, self.place)
+        checkpoint.save(keep, self.setting, self.done, extras, teachers, self.facts, self.place)
 
     def check(self) -> None:
         """Are all terms so far, and the weights, numbers?"""
@@ -168,10 +173,9 @@ class _Run:
         self, source: Source[Any], validation: Validation | None
     ) -> Generator[tuple[int, bool], None, None]:
         """Yields, after each item, the number of items done and whether that was the last."""
-        items = items_from(source, self.done)
+        items = items_from(source, self.done, self.random.all)
         while self.done < self.steps and not (validation and validation.over):
             step = self.done
-            self.random.all("item", step)
             item = moved(next(items), self.place)
             self.random.torch("step", step)
             for number, update in enumerate(self.setting.updates(item)):
@@ -198,7 +202,7 @@ class _Run:
         learner, whole = update.learner, moved(update.batch, self.place)
         # As many parts in every process, however the examples divide: FSDP talks in each.
         parts = cut(share(whole), min(self.machine.accumulate, max(len(whole) // world(), 1)))
-        self.warn_of_parts(len(whole), len(parts[0]), len(parts))
+        self.parts.look(learner, whole=len(whole), part=len(parts[0]), parts=len(parts))
         counts = [part.count for part in parts]
         units = max(total(sum(counts), self.place), 1)
         learner.begin(step / self.steps)
@@ -219,6 +223,7 @@ class _Run:
                     now = term.detach()
                     totals[name] = totals[name] + now if name in totals else now
                 loss = reduce(add, scaled.values())
+                self.reach.check(learner, update.name, loss)
                 loss = loss * world() if world() > 1 else loss
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.random.torch("after", step, number)
@@ -241,18 +246,14 @@ class _Run:
         self.scaler.update()
         learner.after_step()
 
-    def warn_of_parts(self, whole: int, part: int, parts: int) -> None:
-        """Once a run, at the first batch that is cut."""
-        if part < whole and not self.warned:
-            self.warned = True
-            warn_of_parts(self.setting, whole=whole, part=part, processes=world(), accumulate=parts)
-
     def extras(self, validation: Validation | None) -> dict[str, Stateful]:
         """What a checkpoint keeps besides the setting; hooks by kind, so others may come and go."""
         found: dict[str, Stateful] = {}
+        kinds: Counter[str] = Counter()
         for hook in self.hooks:
-            kind = f"hook.{type(hook).__name__}"
-            found[f"{kind}.{sum(name.startswith(kind) for name in found)}"] = hook
+            kind = type(hook).__name__
+            found[f"hook.{kind}.{kinds[kind]}"] = hook
+            kinds[kind] += 1
         if validation:
             found["validation"] = validation
         if self.scaler.is_enabled():
@@ -269,6 +270,9 @@ class _Run:
                     "not what they were; something trains it or switches it to train mode."
                 )
             teacher.release()
+        for part in held_parts(self.setting):
+            if isinstance(part, Tapped):
+                part.release()
         for learner in self.setting.learners().values():
             learner.settle()
         if validation:

@@ -59,9 +59,16 @@ class Guard:
         one step too late.
         """
         for name, learner in learners.items():
-            values = [*learner.model.named_parameters(), *learner.helpers.named_parameters()]
+            values: list[tuple[str, Tensor]] = [
+                *learner.model.named_parameters(),
+                *learner.helpers.named_parameters(),
+            ]
             parts = [local(value.detach()) for _, value in values]
             bad = [float(not bool(torch.isfinite(part).all())) for part in parts]
+            # Statistics of BatchNorm, say. A mask of -inf is fine, so only NaN is wrong there.
+            buffers = [*learner.model.named_buffers(), *learner.helpers.named_buffers()]
+            values += [(path, buffer) for path, buffer in buffers if buffer.is_floating_point()]
+            bad += [float(bool(torch.isnan(b).any())) for _, b in values[len(parts) :]]
             device = parts[0].device if parts else torch.device("cpu")
             if total(sum(bad), device) > 0:
                 path = next(

@@ -1,6 +1,7 @@
 """Looking at a run from outside: records, the log file, the progress bar."""
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor
+
+from tutelage.engine.options import whole_number
 
 
 class Hook:
@@ -100,7 +103,7 @@ class LogFile(Hook):
 
     After a stop, lines written since the last checkpoint are cut off before the run goes on, so
     that the file reads as if there had been no stop (but for the seconds, which are those that
-    the run took, without the pause).
+    the run took, without the pause). JSON has no NaN and no infinity: they are written as null.
 
     Args:
         path: The file; its folder exists.
@@ -109,7 +112,8 @@ class LogFile(Hook):
     """
 
     def __init__(self, path: Path, *, every: int, label: Mapping[str, Any] | None = None):
-        self._path, self._every, self._label = path, every, dict(label or {})
+        self._path, self._label = Path(path), dict(label or {})
+        self._every = whole_number(every, "LogFile: every")
         self._means = Means()
         self._before, self._since = 0.0, time.monotonic()
 
@@ -155,15 +159,26 @@ class LogFile(Hook):
             self._write({"step": step, "update": name, "terms": terms})
 
     def _write(self, line: dict[str, Any]) -> None:
-        whole = json.dumps({**self._label, **line, "seconds": round(self._seconds(), 3)})
+        said = {**self._label, **line, "seconds": round(self._seconds(), 3)}
+        whole = json.dumps(_finite(said), allow_nan=False)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(whole + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for every number that JSON cannot write."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 class ProgressBar(Hook):
     """A bar with the time left, the loss and the last validation, on a terminal only.
 
-    The time left is reckoned from the items of this session: those before a stop do not count.
+    The time left is reckoned from the items since it was (re)started: those before a stop do
+    not count.
     """
 
     def __init__(self, console: Console, title: str):

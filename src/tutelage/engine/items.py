@@ -1,7 +1,8 @@
 """Items of a source, one after another from any step on, and moved to where the run is."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from tutelage.core.errors import DataError
 from tutelage.core.source import Listed, Source
 
 Item = TypeVar("Item")
+_END: Any = object()
 
 
 def as_source(source: Source[Item] | Iterable[Item]) -> Source[Item]:
@@ -22,20 +24,34 @@ def as_source(source: Source[Item] | Iterable[Item]) -> Source[Item]:
     return made
 
 
-def items_from(source: Source[Item], step: int) -> Iterator[Item]:
-    """All items from number ``step`` on, epoch after epoch, without end."""
+def items_from(source: Source[Item], step: int, seed: Callable[[str, int], None]) -> Iterator[Item]:
+    """All items from number ``step`` on, epoch after epoch, without end.
+
+    Args:
+        source: Of at least one item.
+        step: Where to begin.
+        seed: Sets the global generators for a purpose and a number: ``("epoch", e)`` before an
+            epoch begins, ``("item", i)`` before an item is made. A source that draws its order
+            or its items from them gives the same ones after a stop.
+    """
     length = len(source)
     epoch, start = divmod(step, length)
     while True:
-        given = start
-        for item in source.epoch(epoch, start):
-            given += 1
-            if given <= length:
+        # A shuffling DataLoader draws its order with its first item: go there again, and on.
+        first = 0 if isinstance(source, Listed) else start
+        seed("epoch", epoch)
+        items = iter(source.epoch(epoch, first))
+        for number in count(first):
+            seed("item", epoch * length + number)
+            item = next(items, _END)
+            if item is _END:
+                break
+            if start <= number < length:
                 yield item
-        if given != length:
+        if number != length:
             raise DataError(
                 f"the source says that an epoch has {length} items, and epoch {epoch} gave "
-                f"{given}: the order could not be taken up again after a stop; make len() true."
+                f"{number}: the order could not be taken up again after a stop; make len() true."
             )
         epoch, start = epoch + 1, 0
 

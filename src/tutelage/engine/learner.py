@@ -18,7 +18,13 @@ Select = Callable[[nn.Module], Iterable[nn.Parameter]]
 
 
 class Learner:
-    """One set of parameters that is updated together.
+    r"""One set of parameters that is updated together.
+
+    The moving average begins as a plain mean, so that a short run does not keep its random first
+    weights. After update t (the first is 1) it is
+
+    .. math:: a_t = d_t \, a_{t-1} + (1 - d_t) \, w_t, \quad
+        d_t = \min\left(average, \frac{1 + t}{10 + t}\right)
 
     Args:
         model: Answers batches; the part that is exported in the end.
@@ -26,8 +32,8 @@ class Learner:
         schedule: Factor on the learning rate by progress of the run.
         select: Which of the model's parameters are updated; None means all.
         clip: Largest gradient norm, over model and helpers; None leaves gradients as they are.
-        average: Decay of an exponential moving average of the weights, in (0, 1), which is what
-            is evaluated and exported then; None keeps the weights themselves.
+        average: Largest decay of an exponential moving average of the weights, in (0, 1), which
+            is what is evaluated and exported then; None keeps the weights themselves.
     """
 
     def __init__(
@@ -40,6 +46,11 @@ class Learner:
         clip: float | None = None,
         average: float | None = None,
     ):
+        if not isinstance(model, Observed):
+            what = "wrap it: Observed(model)" if isinstance(model, nn.Module) else "give a model"
+            raise RecipeError(
+                f"a learner's model must be an Observed, got {type(model).__name__}: {what}."
+            )
         if clip is not None and not clip > 0:
             raise RecipeError(f"clip must be greater than 0 (or null for none), got {clip}.")
         if average is not None and not 0 < average < 1:
@@ -51,6 +62,7 @@ class Learner:
         self._make, self._select = optimizer, select
         self._schedule = schedule or constant()
         self.shadow: dict[str, Tensor] = {}
+        self.followed = 0
 
     def __call__(self, batch: Batch) -> Outputs:
         """The model's answer, through DDP where there is DDP."""
@@ -89,6 +101,7 @@ class Learner:
             group["full_lr"] = group["lr"]
         if self.average is not None:
             self.shadow = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.followed = 0
 
     def begin(self, progress: float) -> None:
         """Forget gradients that another learner's update may have left; set the rate."""
@@ -107,13 +120,15 @@ class Learner:
         """Let the moving average follow; numbers that are no floats are copied."""
         if self.average is None:
             return
+        self.followed += 1
+        decay = min(self.average, (1 + self.followed) / (10 + self.followed))
         now = self.model.state_dict()
         floats = [name for name, kept in self.shadow.items() if kept.is_floating_point()]
         with torch.no_grad():
             torch._foreach_lerp_(
                 [self.shadow[name] for name in floats],
                 [now[name] for name in floats],
-                1 - self.average,
+                1 - decay,
             )
             for name in self.shadow.keys() - set(floats):
                 self.shadow[name].copy_(now[name])
@@ -145,24 +160,40 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "kind": type(self.optimizer).__name__,
             "shadow": self.shadow,
+            "followed": self.followed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go back to what `state_dict` gave."""
         assert self.optimizer is not None
-        self.check_kind(state_dict)
+        self.check_options(state_dict)
         self.model.load_state_dict(state_dict["model"])
         self.helpers.load_state_dict(state_dict["helpers"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.followed = state_dict["followed"]
         with torch.no_grad():
             for name, kept in self.shadow.items():
                 kept.copy_(state_dict["shadow"][name])
 
-    def check_kind(self, state_dict: dict[str, Any]) -> None:
+    def check_options(self, state_dict: dict[str, Any]) -> None:
         """Is that the state of an optimizer like this one? torch itself would take any."""
+        assert self.optimizer is not None
         mine, theirs = type(self.optimizer).__name__, state_dict["kind"]
         if mine != theirs:
             raise ValueError(f"it was learnt with {theirs}, and this is {mine}")
+        if bool(self.shadow) != bool(state_dict["shadow"]):
+            kept = "with" if state_dict["shadow"] else "without"
+            raise ValueError(f"it was learnt {kept} a moving average of the weights")
+        groups = zip(
+            self.optimizer.param_groups, state_dict["optimizer"]["param_groups"], strict=False
+        )
+        for ours, others in groups:  # torch itself refuses another number of them
+            for option in sorted(ours.keys() & others.keys() - {"params", "lr"}):
+                if ours[option] != others[option]:
+                    name = "learning rate" if option == "full_lr" else option
+                    raise ValueError(
+                        f"it was learnt with {name} {others[option]}, and this is {ours[option]}"
+                    )
 
     def _add_group(self, helper: nn.Module) -> None:
         assert self.optimizer is not None

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import RecipeError
+from tutelage.core.errors import RecipeError, suggest
+from tutelage.engine.options import whole_number
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["none", "ddp", "fsdp"]
@@ -26,7 +27,9 @@ class Machine:
         device: ``auto`` takes the first GPU where there is one.
         precision: ``bf16`` and ``fp16`` are mixed: weights and losses stay fp32, and fp16
             gradients are scaled. On CPUs bf16 is fast and fp16 hopeless.
-        accumulate: Parts that each batch is cut into to save memory; the update is the same.
+        accumulate: Parts that each batch is cut into to save memory. The update is the same, but
+            for BatchNorm in training, which normalises by each part, and for objectives that
+            compare examples: a `BatchwiseWarning` names them.
         channels_last: Keep images channel-last: faster for convolutions nearly everywhere.
         compile: Run the networks through ``torch.compile``; a text names its backend
             (``inductor`` where it is just true).
@@ -41,8 +44,7 @@ class Machine:
     parallel: Parallel = "none"
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise RecipeError(f"accumulate must be at least 1, got {self.accumulate}.")
+        whole_number(self.accumulate, "accumulate")
         for name, known in (
             ("precision", ("fp32", *_TYPES)),
             ("parallel", ("none", "ddp", "fsdp")),
@@ -59,6 +61,8 @@ class Machine:
             ) from error
         if place.type == "cuda" and not torch.cuda.is_available():
             raise RecipeError(f"device {self.device!r} was asked for, and torch sees no GPU here.")
+        if isinstance(self.compile, str):
+            _check_backend(self.compile)
 
     @property
     def place(self) -> torch.device:
@@ -85,6 +89,17 @@ class Machine:
     def scaler(self) -> torch.amp.GradScaler:
         """Keeps fp16 gradients out of underflow; does nothing in other precisions."""
         return torch.amp.GradScaler(self.place.type, enabled=self.precision == "fp16")
+
+
+def _check_backend(name: str) -> None:
+    from torch._dynamo import list_backends  # a second, so only where it is asked for
+
+    known = list_backends(exclude_tags=())
+    if name not in known:
+        raise RecipeError(
+            f"compile: torch knows no backend {name!r} here (true takes inductor). "
+            f"{suggest(name, known)}"
+        )
 
 
 def join_processes(machine: Machine) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch.optim import Optimizer
 
 from tutelage.core.registry import register
+from tutelage.engine.options import number_within
 
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
@@ -19,7 +20,14 @@ def sgd(
     weight_decay: float = 5e-4,
     nesterov: bool = True,
 ) -> MakeOptimizer:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum.
+
+    Raises:
+        RecipeError: A rate or decay is negative, or momentum not in [0, 1).
+    """
+    number_within(learning_rate, "sgd: learning_rate", least=0)
+    number_within(momentum, "sgd: momentum", least=0, below=1)
+    number_within(weight_decay, "sgd: weight_decay", least=0)
     return lambda groups: torch.optim.SGD(
         groups,
         lr=learning_rate,
@@ -37,7 +45,15 @@ def adamw(
     beta1: float = 0.9,
     beta2: float = 0.999,
 ) -> MakeOptimizer:
-    """Adam with decoupled weight decay (Loshchilov, Hutter, 2017, arXiv:1711.05101)."""
+    """Adam with decoupled weight decay (Loshchilov, Hutter, 2017, arXiv:1711.05101).
+
+    Raises:
+        RecipeError: A rate or decay is negative, or a beta not in [0, 1).
+    """
+    number_within(learning_rate, "adamw: learning_rate", least=0)
+    number_within(weight_decay, "adamw: weight_decay", least=0)
+    number_within(beta1, "adamw: beta1", least=0, below=1)
+    number_within(beta2, "adamw: beta2", least=0, below=1)
     return lambda groups: torch.optim.AdamW(
         groups, lr=learning_rate, weight_decay=weight_decay, betas=(beta1, beta2)
     )

@@ -205,7 +205,7 @@ def load_whole_state(learner: Learner, state: dict[str, Any]) -> None:
         learner.load_state_dict(state)
         return
     assert learner.optimizer is not None
-    learner.check_kind(state)
+    learner.check_options(state)
     load_whole_model(learner.model, state["model"])
     learner.helpers.load_state_dict(state["helpers"])
     known = dict(state["optimizer"]["state"])
@@ -216,6 +216,7 @@ def load_whole_state(learner: Learner, state: dict[str, Any]) -> None:
                 for name, value in known[index].items()
             }
     learner.optimizer.load_state_dict({**state["optimizer"], "state": known})
+    learner.followed = state["followed"]
     with torch.no_grad():
         for name, kept in learner.shadow.items():
             kept.copy_(_like(state["shadow"][name], kept))

@@ -3,12 +3,14 @@
 from typing import Any
 from weakref import WeakSet
 
+from tutelage.core.errors import RecipeError
 from tutelage.core.source import Source
 from tutelage.engine.items import items_from, moved
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import Machine
 from tutelage.engine.parallel import Wrapping
-from tutelage.engine.setting import AbstractSetting
+from tutelage.engine.randomness import Randomness
+from tutelage.engine.setting import AbstractSetting, unfrozen
 from tutelage.models.observed import Observed
 
 
@@ -22,14 +24,21 @@ class Readiness:
         self._shaped: WeakSet[Observed] = WeakSet()
         self.wrapping = Wrapping(machine)
 
-    def prepare(self, source: Source[Any]) -> None:
+    def prepare(self, source: Source[Any], random: Randomness) -> None:
         """Put everything in its place; let the setting look at the first item."""
+        if name := unfrozen(self._setting):
+            raise RecipeError(
+                f"{name} is a model in train mode that no learner owns, so its BatchNorm and "
+                "dropout would move while it teaches: wrap it in Frozen."
+            )
         place = self._machine.place
         teachers = self._setting.teachers().values()
         for model in [*teachers, *(each.model for each in self._setting.learners().values())]:
             model.to(place)
+        item = moved(next(items_from(source, 0, random.all)), place)
+        random.all("prepare")
         with self._machine.autocast():
-            self._setting.prepare(moved(next(items_from(source, 0)), place))
+            self._setting.prepare(item)
         for teacher in self._setting.teachers().values():
             teacher.to(place)
             self._shape(teacher.observed)

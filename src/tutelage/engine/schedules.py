@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from tutelage.core.errors import RecipeError
 from tutelage.core.registry import register
+from tutelage.engine.options import number_within
 
 Schedule = Callable[[float], float]
 """From progress in [0, 1) to a factor on the learning rate."""
@@ -41,11 +42,13 @@ def one_cycle(*, warmup: float = 0.3, start: float = 0.04, floor: float = 1e-4) 
 
     Args:
         warmup: Share of the run that goes up.
-        start: Factor at the first step.
-        floor: Factor at the last.
+        start: Factor at the first step, in (0, 1].
+        floor: Factor at the last, in (0, 1].
     """
     if not 0 < warmup < 1:
         raise RecipeError(f"one_cycle: warmup must be in (0, 1), got {warmup}.")
+    number_within(start, "one_cycle: start", above=0, most=1)
+    number_within(floor, "one_cycle: floor", above=0, most=1)
 
     def factor(t: float) -> float:
         low, share = (start, t / warmup) if t < warmup else (floor, (1 - t) / (1 - warmup))
@@ -63,13 +66,14 @@ def multi_step(
     Args:
         milestones: Shares of the run in (0, 1), rising; the default is the 150, 180 and 210 of
             240 epochs that the CIFAR tables of the field are made with.
-        factor: What the rate is multiplied with at each.
+        factor: What the rate is multiplied with at each, in (0, 1].
         warmup: As in `constant`.
     """
     if list(milestones) != sorted(milestones) or not all(0 < m < 1 for m in milestones):
         raise RecipeError(
             f"milestones must be rising shares of the run in (0, 1), got {list(milestones)}."
         )
+    number_within(factor, "multi_step: factor", above=0, most=1)
     return _warmed(lambda t: factor ** sum(t >= m for m in milestones), warmup, stretch=False)
 
 

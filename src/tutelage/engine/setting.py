@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tutelage.core.batch import Batch
 from tutelage.core.outputs import Measure
 from tutelage.engine.learner import Learner
-from tutelage.models.observed import Frozen
+from tutelage.models.observed import Frozen, Observed
 
 Item = TypeVar("Item")
 
@@ -92,6 +92,29 @@ class AbstractSetting(ABC, Generic[Item]):
 def held_modules(setting: object) -> Iterator[nn.Module]:
     """All modules that ``setting`` holds, by itself or in lists and dicts."""
     return (part for _, part in _parts(setting) if isinstance(part, nn.Module))
+
+
+def held_parts(setting: object) -> Iterator[Any]:
+    """Whatever ``setting`` holds, by itself or in lists and dicts."""
+    return (part for _, part in _parts(setting))
+
+
+def unfrozen(setting: AbstractSetting[Any]) -> str | None:
+    """The name of a model in training that teaches without being `Frozen`, if there is one.
+
+    A learner's own model may teach (mutual learning), and so may one in eval mode that only the
+    setting changes (a moving average).
+    """
+    allowed = {id(module) for each in setting.learners().values() for module in each.modules()}
+    allowed |= {id(module) for each in setting.teachers().values() for module in each.modules()}
+    for name, part in _parts(setting):
+        if not isinstance(part, nn.Module):
+            continue
+        for inner, module in part.named_modules():
+            drifts = isinstance(module, Observed) and any(m.training for m in module.modules())
+            if drifts and id(module) not in allowed:
+                return f"{name}.{inner}".rstrip(".")
+    return None
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

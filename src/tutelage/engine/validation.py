@@ -7,9 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tutelage.core.errors import RecipeError
+from tutelage.core.errors import RecipeError, suggest
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import agree
+from tutelage.engine.options import whole_number
 from tutelage.engine.parallel import load_whole_model, whole_model
 from tutelage.models.observed import Observed
 
@@ -35,12 +36,16 @@ class Validation:
         keep: Literal["best", "last"] = "last",
         patience: int | None = None,
     ):
-        if every < 1 or (patience is not None and patience < 1):
+        if keep not in ("best", "last"):
             raise RecipeError(
-                f"validation needs every >= 1 and patience >= 1, got {every} and {patience}."
+                f"validation: keep must be 'best' or 'last', got {keep!r}. "
+                f"{suggest(str(keep), ('best', 'last'))}"
             )
-        self._learner, self._measure = learner, measure
-        self._every, self._keep, self._patience = every, keep, patience
+        self._learner, self._measure, self._keep = learner, measure, keep
+        self._every = whole_number(every, "validation: every")
+        self._patience = (
+            None if patience is None else whole_number(patience, "validation: patience")
+        )
         self.history: list[tuple[int, float]] = []
         self._best: dict[str, Tensor] = {}
         self.best_step, self.best_value = 0, float("-inf")

@@ -3,6 +3,7 @@
 A gate fails where its figure is missing: what could not be measured was not met.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,11 @@ class _Gate:
     at_most: bool
     figure: Callable[[Mapping[str, Any]], float | None]
     unit: str = ""  # "%" for a share, "points" for a difference of shares
+
+    @property
+    def of_shares(self) -> bool:
+        """Whether its figure is a share of the examples, or a difference of two."""
+        return self.unit in ("%", "points")
 
 
 def _student(key: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -70,7 +76,9 @@ GATES: Mapping[str, _Gate] = {
 
 
 def check_gates(thresholds: Mapping[str, float]) -> None:
-    """Refuse gates that do not exist or thresholds that are no numbers, before anything runs.
+    """Refuse gates that do not exist and thresholds that make no sense, before anything runs.
+
+    Shares and their differences lie in -1 to 1 (2 points are 0.02); all others are above 0.
 
     Raises:
         RecipeError: One line naming the gate and the nearest that exists.
@@ -80,8 +88,18 @@ def check_gates(thresholds: Mapping[str, float]) -> None:
             raise RecipeError(f"there is no gate {name!r}. {suggest(name, GATES)}")
         if isinstance(threshold, bool) or not isinstance(threshold, int | float):
             raise RecipeError(f"gate {name!r} has the threshold {threshold!r}: give a number.")
-        if threshold != threshold:
-            raise RecipeError(f"gate {name!r} has the threshold NaN: give a number.")
+        if not math.isfinite(threshold):
+            raise RecipeError(
+                f"gate {name!r} has the threshold {threshold}: give a finite number, or leave the "
+                "gate out."
+            )
+        if GATES[name].of_shares and not -1 <= threshold <= 1:
+            raise RecipeError(
+                f"gate {name!r} is a share: {threshold:g} points are {threshold / 100:g}, "
+                f"got {threshold:g}."
+            )
+        if not GATES[name].of_shares and threshold <= 0:
+            raise RecipeError(f"gate {name!r} needs a threshold above 0, got {threshold:g}.")
 
 
 def judge(report: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -32,8 +32,8 @@ def macs(answers: Callable[[Batch], Outputs], example: Batch) -> int:
         Operations for one example; half of what is often called FLOPs.
 
     Raises:
-        ModelError: The model runs an operation whose cost is not known here, or runs none at all
-            of those that are counted.
+        ModelError: The model cannot answer the example, runs an operation whose cost is not known
+            here, or runs none at all of those that are counted.
 
     Example:
         >>> linear = torch.nn.Linear(4, 3)
@@ -42,7 +42,13 @@ def macs(answers: Callable[[Batch], Outputs], example: Batch) -> int:
     """
     counter = _Counter()
     with evaluating(answers), torch.no_grad(), _uncompiled(), counter:
-        answers(example[:1])
+        try:
+            answers(example[:1])
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"the model cannot answer the example that its cost was to be counted on: {said}"
+            ) from error
     if counter.total == 0:
         raise ModelError(
             "the model ran no matrix product, convolution, attention or recurrent layer: "

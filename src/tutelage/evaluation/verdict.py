@@ -17,6 +17,7 @@ from tutelage.evaluation.wording import (
 )
 
 _NAMED = 4  # classes that a sentence lists
+_ENOUGH_SEEDS = 3  # fewer cannot tell teaching from the luck of training
 
 
 def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,10 +57,13 @@ def _headline(report: Mapping[str, Any]) -> str:
         return told + "."
     over = f" over {gain['seeds']} seeds" if gain["seeds"] > 1 else ""
     change = f"{points(abs(gain['mean']), sign=False)} points{over}"
+    few = gain["seeds"] < _ENOUGH_SEEDS
     if gain["low"] > 0:
-        return f"{told}; learning from the teacher gained {change}."
+        words = f"{change} ahead of itself alone" if few else f"the teacher gained it {change}"
+        return f"{told}; {words}."
     if gain["high"] < 0:
-        return f"{told}; learning from the teacher cost {change}."
+        words = f"{change} behind itself alone" if few else f"the teacher cost it {change}"
+        return f"{told}; {words}."
     return f"{told}; the teacher was not shown to help."
 
 
@@ -78,18 +82,24 @@ def _gain(report: Mapping[str, Any]) -> list[str]:
     runs = f"over {gain['seeds']} seeds" if gain["seeds"] > 1 else "with one seed"
     level = f"{100 * gain['level']:.0f} % interval {span(gain)}"
     change = f"{points(gain['mean'])} points against the same student trained without a teacher"
+    few = gain["seeds"] < _ENOUGH_SEEDS
     if gain["low"] > 0:
-        sentences = [f"Distillation helped: {change} ({level}, {runs})."]
+        claim = "This student is ahead" if few else "Distillation helped"
+        sentences = [f"{claim}: {change} ({level}, {runs})."]
     elif gain["high"] < 0:
-        sentences = [f"Distillation hurt: {change} ({level}, {runs}). Ship the student alone."]
+        claim = "This student is behind" if few else "Distillation hurt"
+        sentences = [f"{claim}: {change} ({level}, {runs}). Ship the student alone."]
     else:
         sentences = [
             f"Distillation was not shown to help: {change}; the {level} includes 0 ({runs})."
         ]
     if gain["seeds"] == 1:
         sentences.append(
-            "This interval covers only which examples were tested, not the luck of training: "
-            "run at least three seeds before believing a small difference."
+            "The interval covers only which examples were tested, not the luck of training."
+        )
+    if few:
+        sentences.append(
+            f"Whether the teacher or luck made the difference takes {_ENOUGH_SEEDS} seeds or more."
         )
     if baseline is not None and baseline["collapsed"]:
         sentences.append(

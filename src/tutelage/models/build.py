@@ -53,6 +53,12 @@ def build_model(spec: Spec, *, classes: int, shape: tuple[int, ...]) -> nn.Modul
     maker = registry.get("model", name)
     known = registry.options_of(maker)
     data = {k: v for k, v in _from_data(classes, shape).items() if k in known and k not in options}
+    # Where channels are counted in other sizes (inputs, row), an example need be no image.
+    if "channels" in known and not {"channels", "inputs", "row"} & {*data, *options}:
+        raise ModelError(
+            f"{name} reads images (C, H, W), and examples have shape {tuple(shape)}: take mlp "
+            "(rows) or gru (sequences), or give images."
+        )
     try:
         model = registry.build("model", name, options, **data)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """A model that answers in outputs, and a teacher that cannot change."""
 
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -30,6 +31,9 @@ class Observed(nn.Module):
         classes: For each class of the data, the number this model gives it; None where they
             agree. Logits are put in the data's order.
 
+    Raises:
+        ModelError: The model is no torch module, or classes are no class numbers.
+
     Example:
         >>> seen = Observed(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
         >>> answer = seen.tap(["1"])(Batch(torch.zeros(5, 4)))
@@ -48,15 +52,18 @@ class Observed(nn.Module):
         classes: Iterable[int] | None = None,
     ):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"Observed takes a torch module, got a {type(model).__name__}: make one, for "
+                "example by tutelage.models.build_model."
+            )
         self.model = model
         self.read = reader_of(model) if read is None else read
         if intake is None:
             intake = nn.Identity()
         self.intake = intake if isinstance(intake, nn.Module) else NamedIntake(intake)
-        order = None if classes is None else torch.tensor(list(classes), dtype=torch.long)
-        self._highest = -1 if order is None or not len(order) else int(order.max())
-        if order is not None and (not len(order) or int(order.min()) < 0):
-            raise ModelError(f"classes must be class numbers from 0, got {order.tolist()}.")
+        order = None if classes is None else torch.tensor(_class_numbers(classes))
+        self._highest = -1 if order is None else int(order.max())
         self.register_buffer("classes", order, persistent=False)
         self.channels_last = False
         self._taps = Taps(model)
@@ -112,7 +119,11 @@ class Observed(nn.Module):
         if self.channels_last:
             inputs = _channels_last(inputs)
         with self._taps.catching() as features:
-            logits = self.read(self._compiled[0] if self._compiled else self.model, inputs)
+            try:
+                logits = self.read(self._compiled[0] if self._compiled else self.model, inputs)
+            except RuntimeError as error:
+                _refuse_bytes(inputs, error)
+                raise
         if self.classes is not None:
             if self._highest >= logits.shape[-1]:
                 raise ModelError(
@@ -123,6 +134,25 @@ class Observed(nn.Module):
         return Outputs(logits, features)
 
 
+def _class_numbers(classes: Iterable[int]) -> list[int]:
+    try:
+        numbers = [operator.index(one) for one in classes]
+    except TypeError as error:
+        raise ModelError(f"classes must be class numbers from 0, got {classes!r}.") from error
+    if not numbers or min(numbers) < 0:
+        raise ModelError(f"classes must be class numbers from 0, got {numbers}.")
+    return numbers
+
+
+def _refuse_bytes(inputs: Any, error: RuntimeError) -> None:
+    """Say it where a model that failed was given images as they lie in a file."""
+    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.dtype == torch.uint8:
+        raise ModelError(
+            f"the model was given images of uint8, {tuple(inputs.shape)}, and reads floats: give "
+            "Batch(images.float() / 255), as the loaders of tutelage.data do."
+        ) from error
+
+
 def _channels_last(inputs: Any) -> Any:
     if isinstance(inputs, Tensor):
         last = torch.channels_last
@@ -131,10 +161,26 @@ def _channels_last(inputs: Any) -> Any:
 
 
 class Frozen(nn.Module):
-    """A teacher: answers without learning, always in eval mode, and can prove it did not change."""
+    """A teacher: answers without learning, always in eval mode, and can prove it did not change.
+
+    The model inside is the caller's own, no copy: its parameters keep ``requires_grad=False`` and
+    its modules eval mode after the teacher has gone. To train it again, freeze a
+    ``copy.deepcopy`` of it, or switch it back (``model.requires_grad_(True).train()``).
+
+    Args:
+        observed: What answers; it is changed as said.
+
+    Raises:
+        ModelError: It is no `Observed`.
+    """
 
     def __init__(self, observed: Observed):
         super().__init__()
+        if not isinstance(observed, Observed):
+            raise ModelError(
+                f"Frozen takes an Observed, got a {type(observed).__name__}: wrap the model "
+                "first, Frozen(Observed(model))."
+            )
         self.observed = observed.requires_grad_(False)
         self.train(False)
 

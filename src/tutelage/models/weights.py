@@ -10,6 +10,7 @@ import pickle
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ from tutelage.core.errors import ModelError, suggest
 _PICKLES = (".pt", ".pth", ".th", ".bin", ".ckpt")
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "ema", "state_dict_ema", "weights")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
+_PATH_ERRORS = (  # the path is wrong; not, say, that the disk is full
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> list[str]:
@@ -89,6 +97,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(
             f"there is no file of weights {str(source)!r}. {suggest(source.name, near)}"
         )
+    if source.suffix not in (".safetensors", *_PICKLES):
+        raise ModelError(
+            f"{source.name}: weights are read from .safetensors, {', '.join(_PICKLES)}, and this "
+            f"ends in {source.suffix!r}."
+        )
+    if source.stat().st_size == 0:
+        raise ModelError(f"{source.name} is empty (0 bytes): take another copy of these weights.")
     if source.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -99,11 +114,6 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             raise ModelError(
                 f"{source.name} is no whole safetensors file: {_line(error)}"
             ) from error
-    if source.suffix not in _PICKLES:
-        raise ModelError(
-            f"{source.name}: weights are read from .safetensors, {', '.join(_PICKLES)}, and this "
-            f"ends in {source.suffix!r}."
-        )
     return _unwrapped(_unpickled(source), source)
 
 
@@ -121,7 +131,8 @@ def save_weights(
         metadata: Words to keep with the weights (`read_metadata`).
 
     Raises:
-        ModelError: The name has another ending, or a weight is NaN or infinite.
+        ModelError: The name has another ending or cannot be written to, or a weight is NaN or
+            infinite.
     """
     from safetensors.torch import save
 
@@ -139,9 +150,14 @@ def save_weights(
             written.flush()
             os.fsync(written.fileno())
         part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    except _PATH_ERRORS as error:
+        raise ModelError(
+            f"{target} cannot be written: {error.strerror}. Name a file in a folder that is there "
+            "and can be written to."
+        ) from error
+    finally:
+        with suppress(OSError):  # what went wrong before is what matters
+            part.unlink(missing_ok=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -194,25 +210,29 @@ def _unpickled(source: Path) -> Any:
             "trust it, convert it once: safetensors.torch.save_file(model.state_dict(), "
             "'weights.safetensors')."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # torn bytes make the unpickler raise whatever it stumbles on
         raise ModelError(f"{source.name} cannot be read as a torch file: {_line(error)}") from error
 
 
 def _unwrapped(found: Any, source: Path) -> dict[str, Tensor]:
-    while isinstance(found, Mapping) and not any(isinstance(v, Tensor) for v in found.values()):
+    while isinstance(found, Mapping):
+        # Tensors beside a nest are no weights but figures, such as the best accuracy.
         nests = [nest for nest in _NESTS if isinstance(found.get(nest), Mapping)]
         if not nests:
-            raise ModelError(
-                f"{source.name} holds no weights where they usually are ({', '.join(_NESTS)}): "
-                f"{_few('its keys are', [str(key) for key in found])}."
-            )
+            break
         found = found[nests[0]]
     if not isinstance(found, Mapping):
         raise ModelError(
             f"{source.name} holds a {type(found).__name__}, and weights by name were expected: "
             "save model.state_dict()."
         )
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    weights = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise ModelError(
+            f"{source.name} holds no weights where they usually are ({', '.join(_NESTS)}): "
+            f"{_few('its keys are', [str(key) for key in found]) or 'it has no keys'}."
+        )
+    return weights
 
 
 def _fitted(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -275,4 +295,4 @@ def _few(what: str, names: list[str]) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -47,12 +47,21 @@ class AbstractObjective(nn.Module, ABC):
         """Make what depends on shapes (adapters) from one probe; called once, before learning."""
 
     @final
+    def __mul__(self, weight: float) -> "Weighted":
+        return NotImplemented if isinstance(weight, nn.Module) else Weighted(self, weight)
+
+    @final
     def __rmul__(self, weight: float) -> "Weighted":
-        return Weighted(self, weight)
+        return self.__mul__(weight)
 
     @final
     def __add__(self, other: "AbstractObjective") -> "Sum":
-        return Sum(self, other)
+        return Sum(self, other) if isinstance(other, AbstractObjective) else NotImplemented
+
+    @final
+    def __radd__(self, other: int) -> "AbstractObjective":
+        """``sum`` of a list begins with 0."""
+        return self if type(other) is int and other == 0 else NotImplemented
 
 
 class AbstractLoss(AbstractObjective):
@@ -109,10 +118,19 @@ class Weighted(AbstractObjective):
 
 @final
 class Sum(AbstractObjective):
-    """Several objectives, each term logged under its own name."""
+    """Several objectives, each term logged under its own name; sums among them are taken apart.
 
-    def __init__(self, *parts: AbstractObjective):
+    Raises:
+        RecipeError: Two terms have one name.
+    """
+
+    def __init__(self, *given: AbstractObjective):
         super().__init__()
+        parts = [part for each in given for part in _parts(each)]
+        names = [name for part in parts for name in _names(part)]
+        for name in names:
+            if names.count(name) > 1:
+                raise _twice(name)
         self.parts = nn.ModuleList(parts)
         self.taps = ([t for p in parts for t in p.taps[0]], [t for p in parts for t in p.taps[1]])
         self.batchwise = any(part.batchwise for part in parts)
@@ -132,9 +150,26 @@ class Sum(AbstractObjective):
         for part in self.parts:
             for name, term in part(student, teacher, batch).items():
                 if name in terms:
-                    raise RecipeError(
-                        f"two terms of one objective are called {name!r}: merge them, or add one "
-                        "of them in another weight."
-                    )
+                    raise _twice(name)
                 terms[name] = term
         return terms
+
+
+def _parts(objective: AbstractObjective) -> Sequence[AbstractObjective]:
+    return list(objective.parts) if isinstance(objective, Sum) else [objective]  # type: ignore[arg-type]
+
+
+def _names(objective: AbstractObjective) -> Sequence[str]:
+    """The names of its terms, where they are known before it is asked."""
+    if isinstance(objective, Weighted):
+        return _names(objective.inner)
+    if isinstance(objective, Sum):
+        return [name for part in _parts(objective) for name in _names(part)]
+    return [objective.name] if isinstance(objective, AbstractLoss) else []
+
+
+def _twice(name: str) -> RecipeError:
+    return RecipeError(
+        f"two terms of one objective are called {name!r}, and each must have a name of its own: "
+        "leave one of them out, or merge them (pairs of features go into one objective)."
+    )

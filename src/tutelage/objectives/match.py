@@ -87,12 +87,16 @@ class Match(AbstractLoss):
     def bind(self, student: Outputs, teacher: Outputs) -> None:
         """Make one adapter a pair, from torch's random state, in the student feature's precision.
 
+        An adapter that is there already and fits (from a run before this one) stays as it is.
+
         Raises:
             ShapeMismatch: An adapter cannot give the teacher's shape.
         """
         student, teacher = student.float(), teacher.float()
         for ours, theirs in self.pairs:
             s, t = student[ours], teacher[theirs]
+            if self._fits(_key(ours, theirs), s, t):
+                continue
             try:
                 adapter = self._maker(s, t).to(device=s.device, dtype=s.dtype)
                 with torch.no_grad():
@@ -105,6 +109,17 @@ class Match(AbstractLoss):
                     f"{tuple(t.shape)}: choose another pair, or another adapter (auto)."
                 )
             self.adapters[_key(ours, theirs)] = adapter
+
+    def _fits(self, key: str, student: Tensor, teacher: Tensor) -> bool:
+        """Whether there is an adapter under ``key`` that still leads from one to the other."""
+        if key not in self.adapters:
+            return False
+        adapter = self.adapters[key].to(device=student.device, dtype=student.dtype)
+        try:
+            with torch.no_grad():
+                return bool(adapter(student).shape == teacher.shape)
+        except RuntimeError:  # made for features of another shape
+            return False
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Sum over pairs of the mean over examples."""
@@ -140,6 +155,15 @@ def _maker(adapter: str | Mapping[str, Mapping[str, Any] | None] | Maker | None)
                 f"match: adapter must be one name, or one name with options, got {adapter!r}."
             )
         [(name, options)] = adapter.items()
+        if options is not None and not isinstance(options, Mapping):
+            raise RecipeError(
+                f"match: options of the adapter {name!r} must be by name, such as "
+                f"{{bias: false}}, got {options!r}."
+            )
         get("adapter", name)  # refuse a wrong name now, not at the first batch
         return partial(_build, name, options)
+    if not callable(adapter):
+        raise RecipeError(
+            f"match: adapter must be a name, a name with options, or a function, got {adapter!r}."
+        )
     return adapter

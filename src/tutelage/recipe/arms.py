@@ -1,24 +1,26 @@
 """One network trained through the one loop: a teacher, a baseline or a student."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from tutelage.core.errors import Diverged
 from tutelage.data.sets import Examples
 from tutelage.engine import AbstractSetting, Hook, Keep, LogFile, ProgressBar, Validation, fit
+from tutelage.engine.hooks import Means
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import rank
 from tutelage.evaluation import accuracy, predict
 from tutelage.evaluation.collapse import collapsed
 from tutelage.models import Observed, load_weights, save_weights
+from tutelage.recipe.equipment import learner, loader, machine
 from tutelage.recipe.folder import RunFolder
-from tutelage.recipe.plan import learner, loader, machine
 from tutelage.recipe.sections import Train
+from tutelage.recipe.together import by_first, everywhere
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,24 @@ class Desk:
     console: Console
     folder: RunFolder | None = None
 
-    def say(self, text: str) -> None:
-        """One line for people."""
+    def say(self, text: str, style: str | None = None) -> None:
+        """One line for people; the text is shown as it is, whatever brackets it holds."""
         if rank() == 0:
-            self.console.print(text, highlight=False)
+            self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and how it came about."""
+    """A trained network and how it came about.
+
+    Attributes:
+        label: Names the arm: ``student-0``.
+        model: The network, in eval mode.
+        validation: Its accuracy on validation data.
+        steps: Batches it learnt from.
+        seconds: How long that took, pauses not counted.
+        curve: Terms by epoch, and the validations.
+    """
 
     label: str
     model: Observed
@@ -47,15 +58,19 @@ class Trained:
 
 
 class Curve(Hook):
-    """Keeps terms by epoch and the validations, for the report's plots."""
+    """Keeps terms by epoch, the validations and the seconds, for the report."""
 
     def __init__(self, epoch: int):
-        from tutelage.engine.hooks import Means
-
         self.points: list[dict[str, Any]] = []
         self._means, self._epoch = Means(), epoch
+        self._before, self._since = 0.0, time.monotonic()
 
-    def updated(self, step: int, name: str, terms: Any) -> None:
+    @property
+    def seconds(self) -> float:
+        """Time of the whole run, stops left out."""
+        return self._before + time.monotonic() - self._since
+
+    def updated(self, step: int, name: str, terms: Mapping[str, Tensor]) -> None:
         """Add to the epoch's means."""
         self._means.add(name, terms)
 
@@ -72,12 +87,17 @@ class Curve(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """All points."""
-        return {"points": self.points, "means": self._means.state_dict()}
+        return {
+            "points": list(self.points),
+            "means": self._means.state_dict(),
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go back to them."""
         self.points = list(state_dict["points"])
         self._means.load_state_dict(state_dict["means"])
+        self._before, self._since = state_dict["seconds"], time.monotonic()
 
 
 def train_arm(
@@ -109,13 +129,12 @@ def train_arm(
     model = make()
     if found := _finished(label, model, desk):
         return found
-    batches, began = loader(examples, train, seed), time.monotonic()
+    batches = loader(examples, train, seed)
     student = learner(model, train)
-    every = train.validate_every * len(batches)
     measuring = Validation(
         student,
         lambda observed: measure(observed, validation, train),
-        every=every,
+        every=train.validate_every * len(batches),
         keep=train.keep,
         patience=train.patience,
     )
@@ -127,19 +146,23 @@ def train_arm(
         keep = Keep(desk.folder.stage(label), every=max(len(batches), 200), identity=identity)
     if desk.console.is_terminal:
         hooks.append(ProgressBar(desk.console, label))
-    fitted = fit(
-        setting(student),
-        batches,
-        steps=train.epochs * len(batches),
-        seed=seed,
-        machine=machine(train),
-        hooks=hooks,
-        validation=measuring,
-        keep=keep,
-    )
+    try:
+        fitted = fit(
+            setting(student),
+            batches,
+            steps=train.epochs * len(batches),
+            seed=seed,
+            machine=machine(train),
+            hooks=hooks,
+            validation=measuring,
+            keep=keep,
+        )
+    except Diverged as error:
+        raise Diverged(f"{label}: {error}") from error
     model.eval()
-    value = next(v for step, v in reversed(fitted.validations) if _kept(step, fitted, train))
-    end = Trained(label, model, value, fitted.steps, time.monotonic() - began, curve.points)
+    kept = dict(fitted.validations)
+    value = kept[fitted.best_step if train.keep == "best" else max(kept)]
+    end = Trained(label, model, value, fitted.steps, curve.seconds, curve.points)
     refuse_collapse(end, validation, train)
     _finish(end, desk)
     return end
@@ -152,26 +175,28 @@ def measure(observed: Observed, validation: Examples, train: Train) -> float:
 
 
 def refuse_collapse(end: Trained, validation: Examples, train: Train) -> None:
-    """A network that learnt nothing is an error, never a result."""
+    """A network that learnt nothing is an error, never a result.
+
+    Raises:
+        Diverged: It names the arm and says why.
+    """
     answers = predict(end.model, validation, precision=train.precision)
     why = collapsed(answers.logits, answers.targets, answers.classes)
     if why:
         raise Diverged(
-            f"{end.label} collapsed: {why}. Lower train.learning_rate (now "
-            f"{train.learning_rate:g}), the temperature or the weights, or set train.clip: 1."
+            f"{end.label} collapsed: {why}. Lower its learning_rate (now "
+            f"{train.learning_rate:g}), the temperature or the weights, set clip: 1, or let it "
+            f"learn longer (now {end.steps} steps)."
         )
 
 
-def _kept(step: int, fitted: Any, train: Train) -> bool:
-    return train.keep == "last" or step == fitted.best_step
-
-
 def _finished(label: str, model: Observed, desk: Desk) -> Trained | None:
-    facts = desk.folder.finished(label) if desk.folder else None
-    if facts is None:
+    if desk.folder is None:
         return None
-    assert desk.folder is not None
-    load_weights(model.model, weights_file(desk.folder, label))
+    facts = desk.folder.finished(label)
+    if not everywhere(facts is not None) or facts is None:
+        return None
+    load_weights(model.model, desk.folder.weights(label))
     model.eval()
     return Trained(
         label, model, facts["validation"], facts["steps"], facts["seconds"], facts["curve"]
@@ -179,25 +204,20 @@ def _finished(label: str, model: Observed, desk: Desk) -> Trained | None:
 
 
 def _finish(end: Trained, desk: Desk) -> None:
-    if desk.folder is None or rank() != 0:
+    folder = desk.folder
+    if folder is None:
         return
-    save_weights(end.model.model, weights_file(desk.folder, end.label), metadata={"arm": end.label})
-    facts = {
-        "validation": end.validation,
-        "steps": end.steps,
-        "seconds": end.seconds,
-        "curve": end.curve,
-    }
-    desk.folder.finish(end.label, facts)
 
+    def write() -> None:
+        save_weights(end.model.model, folder.weights(end.label), metadata={"arm": end.label})
+        folder.finish(
+            end.label,
+            {
+                "validation": end.validation,
+                "steps": end.steps,
+                "seconds": end.seconds,
+                "curve": end.curve,
+            },
+        )
 
-def weights_file(folder: RunFolder, label: str) -> Path:
-    """Where an arm's weights lie."""
-    path = folder.stage(label) / "model.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def seconds(trained: Sequence[Trained]) -> float:
-    """Wall-clock time of several arms."""
-    return sum(each.seconds for each in trained)
+    by_first(write)

@@ -1,30 +1,35 @@
 """Looking before leaping: all that a run needs, tried on one batch, and what it would cost."""
 
+import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from tutelage.core.batch import Batch
 from tutelage.core.outputs import Outputs
-from tutelage.data import labelled
-from tutelage.engine.fit import fit
-from tutelage.engine.learner import Learner
-from tutelage.evaluation.gates import check_gates
+from tutelage.data import Loader, Splits, labelled
+from tutelage.engine import AbstractSetting, Hook, fit
 from tutelage.models import Frozen
 from tutelage.objectives import CrossEntropy
 from tutelage.recipe.arms import measure
-from tutelage.recipe.plan import Given, Plan, learner, load_data, loader, machine, plan
+from tutelage.recipe.equipment import learner, loader, machine
+from tutelage.recipe.plan import Given, Plan, load_data
 from tutelage.recipe.reading import Data
-from tutelage.recipe.run import check_tuning
-from tutelage.recipe.sections import Recipe, recipe_from
+from tutelage.recipe.sections import Recipe, Train, recipe_from
+from tutelage.recipe.teaching import kept_teacher, shortfall
+from tutelage.recipe.trying import planned
 from tutelage.settings import Alone, Classic
 
-_PROBE_STEPS = 4
+_PROBE_STEPS = 8
+_FAINT = 0.01
+"""A term with less of the gradient than this is hardly heard."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Checked:
         shares: Each term's share of the gradient at step 0.
         seconds: Estimated time by stage, of this machine as busy as it is now.
         memory: Peak memory so far in bytes, after a few real steps.
-        teacher: Accuracy on validation of a teacher that is given; None for one to be trained.
+        teacher: Accuracy on validation of the teacher; None for one that is not trained yet.
         warnings: What looks like a mistake, one line each.
     """
 
@@ -72,21 +77,23 @@ def check(data: Data) -> Checked:
         TutelageError: One line naming key, value and remedy.
     """
     recipe = recipe_from(data)
-    check_gates(recipe.gates)
     whole = load_data(recipe)
-    made = plan(recipe, Given(whole))
-    check_tuning(recipe, Given(whole))
-    teacher = Frozen(made.teacher.make(made.teacher.seed))
-    found = measure(teacher.observed, whole.validation, made.train) if made.teacher.given else None
+    made = planned(recipe, Given(whole))
+    teacher, found, kept = _teacher(made, whole)
     shares = gradient_shares(made, teacher)
-    return Checked(
-        made,
-        shares,
-        _seconds(made, recipe, teacher),
-        _peak(),
-        found,
-        _warnings(made, found, shares),
-    )
+    said = [] if found is None else shortfall(made.teacher, found, "")
+    said += _faint(shares)
+    if found is None:
+        said.append(
+            "the teacher is not trained yet, so the shares above are those of an untrained one: "
+            "check again after the first run, which keeps it."
+        )
+    if made.train.parallel != "none":
+        said.append(
+            f"train.parallel is {made.train.parallel}: start the run with 'torchrun "
+            "--nproc-per-node 2 -m tutelage run ...'; the times above are those of one process."
+        )
+    return Checked(made, shares, _seconds(made, recipe, teacher, kept), _peak(), found, said)
 
 
 def gradient_shares(made: Plan, teacher: Frozen) -> list[Share]:
@@ -94,88 +101,105 @@ def gradient_shares(made: Plan, teacher: Frozen) -> list[Share]:
     student = learner(made.student(made.seeds[0]), made.train)
     setting = Classic(student, teacher, made.objective())
     batches = loader(made.splits.train, made.train, made.seeds[0])
-    batch: Batch = next(iter(batches.epoch(0)))
-    setting.prepare(batch)
-    student.start()
-    student.model.train()
-    outputs: Outputs = student(batch)
-    terms = setting.objective(outputs, teacher(batch), batch)
-    norms = {}
+    batch = next(iter(batches.epoch(0)))
+    with torch.random.fork_rng(devices=[]):
+        setting.prepare(batch)
+        student.start()
+        student.model.train()
+        outputs: Outputs = student(batch)
+        terms = setting.objective(outputs, teacher(batch), batch)
     parameters = [p for p in student.model.parameters() if p.requires_grad]
-    for name, term in terms.items():
-        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-        norms[name] = float(torch.nn.utils.get_total_norm(g for g in gradients if g is not None))
+    norms = {name: _pull(term, parameters) for name, term in terms.items()}
     student.model.release()
     teacher.release()
-    total = sum(norms.values()) or 1.0
+    total = math.fsum(norms.values()) or 1.0
     return [
         Share(name, float(term.detach()), norms[name], norms[name] / total)
         for name, term in terms.items()
     ]
 
 
-def _seconds(made: Plan, recipe: Recipe, teacher: Frozen) -> dict[str, float]:
+def _pull(term: Tensor, parameters: Iterable[Tensor]) -> float:
+    """L2 norm of a term's gradient; 0 for one that does not depend on the parameters."""
+    if not term.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(term, list(parameters), retain_graph=True, allow_unused=True)
+    squares = [float(g.double().square().sum()) for g in gradients if g is not None]
+    return math.sqrt(math.fsum(squares))
+
+
+def _teacher(made: Plan, whole: Splits) -> tuple[Frozen, float | None, bool]:
+    """The teacher as far as it is there: its accuracy, and whether an earlier run has kept it."""
+    wanted = made.teacher
+    if wanted.train is not None and (kept := kept_teacher(made, whole)) is not None:
+        return Frozen(kept.model), kept.validation, True
+    teacher = Frozen(wanted.make(wanted.seed))
+    found = measure(teacher.observed, whole.validation, made.train) if wanted.given else None
+    return teacher, found, False
+
+
+def _seconds(made: Plan, recipe: Recipe, teacher: Frozen, kept: bool) -> dict[str, float]:
     """Time of every stage, from a few real steps of each."""
     splits, runs = made.splits, len(made.seeds)
     trials = {"student": 0, "baseline": 0}
-    if recipe.tune is not None:
-        for arm, candidates in (
-            ("student", recipe.tune.student),
-            ("baseline", recipe.tune.baseline),
-        ):
-            trials[arm] = 1 if candidates else 0
-            for values in candidates.values():
-                trials[arm] *= len(values)
+    for arm, candidates in recipe.tune.arms if recipe.tune else ():
+        trials[arm] = math.prod(len(values) for values in candidates.values()) if candidates else 0
     found = {}
-    if made.teacher.train is not None:
-        model = learner(made.teacher.make(0), made.teacher.train)
+    if made.teacher.train is not None and not kept:
+        model = learner(made.teacher.make(made.teacher.seed), made.teacher.train)
         batches = loader(made.teacher.sees, made.teacher.train, 0)
-        setting: Any = Alone(model, CrossEntropy())
-        found["teacher"] = _one(setting, batches, made.teacher.train)
+        found["teacher"] = _one(Alone(model, CrossEntropy()), batches, made.teacher.train)
     if made.baseline is not None:
-        model = learner(made.student(0), made.baseline)
+        model = learner(made.student(made.seeds[0]), made.baseline)
         batches = loader(labelled(splits.train), made.baseline, 0)
         one = _one(Alone(model, CrossEntropy()), batches, made.baseline)
         found["baseline"] = one * (runs + trials["baseline"])
-    student: Learner = learner(made.student(0), made.train)
+    student = learner(made.student(made.seeds[0]), made.train)
     batches = loader(splits.train, made.train, 0)
     one = _one(Classic(student, teacher, made.objective()), batches, made.train)
     found["student"] = one * (runs + trials["student"])
     return found
 
 
-def _one(setting: Any, batches: Any, train: Any) -> float:
+def _one(setting: AbstractSetting[Any], batches: Loader, train: Train) -> float:
+    """Estimated seconds of one training."""
     computer = machine(train.model_copy(update={"parallel": "none", "compile": False}))
-    fit(setting, batches, steps=1, machine=computer)  # first steps allocate and choose kernels
-    steps = min(_PROBE_STEPS, len(batches))
-    began = time.perf_counter()
-    fit(setting, batches, steps=steps, machine=computer)
-    return (time.perf_counter() - began) / steps * train.epochs * len(batches)
+    clock = _Clock()
+    fit(setting, batches, steps=_PROBE_STEPS, machine=computer, hooks=[clock])
+    # The median: first steps allocate and choose kernels, and others use this machine as well.
+    step = median(later - earlier for earlier, later in pairwise(clock.times))
+    return step * train.epochs * len(batches)
+
+
+class _Clock(Hook):
+    """When each step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def stepped(self, step: int) -> None:
+        """Look at the clock, when the device is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
 
 
 def _peak() -> int:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
+        return int(torch.cuda.max_memory_allocated())
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024
 
 
-def _warnings(made: Plan, found: float | None, shares: list[Share]) -> list[str]:
+def _faint(shares: list[Share]) -> list[str]:
     said = []
-    expect = made.teacher.expect
-    if found is not None and expect is not None and found < expect - 0.02:
-        said.append(
-            f"the teacher is known for {expect:.1%} and reaches {found:.1%} on validation: check "
-            "its intake (mean, std, size), its classes, and that the data is what it was made "
-            "for; or let it train a little first (teacher.train)."
-        )
     for share in shares:
-        if len(shares) > 1 and share.share < 0.01:
+        if len(shares) > 1 and share.share < _FAINT:
             said.append(
                 f"{share.term} has {share.share:.1%} of the gradient at step 0: it will hardly be "
                 "heard; raise its weight."
             )
-        if len(shares) > 1 and share.share > 0.99:
+        if len(shares) > 1 and share.share > 1 - _FAINT:
             said.append(
                 f"{share.term} has {share.share:.1%} of the gradient at step 0: the other terms "
                 "will hardly be heard; lower its weight."

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tutelage.core.errors import RecipeError
+from tutelage.core.errors import CheckpointError, RecipeError
 from tutelage.engine.machine import rank
 from tutelage.evaluation.report import write_whole
+from tutelage.recipe.reading import parse, written
+from tutelage.recipe.together import by_first
 
 _RESOLVED = "resolved.yaml"
 
 
 class RunFolder:
-    """The files of one run.
+    """The files of one run; of several processes the first one writes them.
 
     Args:
         path: The folder.
@@ -28,29 +28,16 @@ class RunFolder:
 
     def __init__(self, path: Path, identity: str, *, resume: bool):
         self.path, self.identity = path, identity
-        if resume:
-            self._check_same()
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RecipeError(
-                f"{path} is there already, and a run never overwrites another: choose a new "
-                "folder with --out, or go on with it by --resume."
-            )
+        by_first(self._check_same if resume else self._check_free)
 
     def begin(self, resolved: Mapping[str, Any]) -> None:
         """Make the folder with its ``resolved.yaml``."""
-        if rank() != 0:
-            return
-        try:
-            (self.path / "checkpoint").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecipeError(
-                f"{self.path} cannot be made ({error.strerror}): choose another folder with --out."
-            ) from error
-        if not (self.path / _RESOLVED).exists():
-            text = yaml.safe_dump(
-                {"identity": self.identity, **resolved}, sort_keys=False, allow_unicode=True
-            )
-            write_whole(self.path / _RESOLVED, text)
+        by_first(lambda: self._begin({"identity": self.identity, **resolved}))
+
+    def note(self, key: str, value: Any) -> None:
+        """Add something to ``resolved.yaml`` that was found out on the way."""
+        if rank() == 0:
+            self._resolve({**self._resolved(), key: value})
 
     @property
     def log(self) -> Path:
@@ -61,33 +48,77 @@ class RunFolder:
         """Where one stage keeps its checkpoint and its end."""
         return self.path / "checkpoint" / label
 
+    def weights(self, label: str) -> Path:
+        """Where a finished stage's weights lie."""
+        return self.stage(label) / "model.safetensors"
+
     def finished(self, label: str) -> dict[str, Any] | None:
         """What a finished stage left, or None."""
         path = self.stage(label) / "finished.json"
         if not path.is_file():
             return None
-        found: dict[str, Any] = json.loads(path.read_text())
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error}): remove it to do this stage again."
+            ) from error
         return found
 
     def finish(self, label: str, facts: Mapping[str, Any]) -> None:
         """Note that a stage is over; its checkpoint is not needed any more."""
-        if rank() != 0:
-            return
         stage = self.stage(label)
         stage.mkdir(parents=True, exist_ok=True)
         write_whole(stage / "finished.json", json.dumps(facts))
         (stage / "state.pt").unlink(missing_ok=True)
 
-    def _check_same(self) -> None:
-        resolved = self.path / _RESOLVED
-        if not resolved.is_file():
+    def _begin(self, resolved: Mapping[str, Any]) -> None:
+        try:
+            (self.path / "checkpoint").mkdir(parents=True, exist_ok=True)
+            if not (self.path / _RESOLVED).exists():
+                self._resolve(resolved)
+        except OSError as error:
             raise RecipeError(
-                f"there is no run to resume in {self.path}: leave --resume out to start one, or "
-                "name its folder with --out."
+                f"--out: {str(self.path)!r:.200} cannot be made ({error.strerror}): choose another "
+                "folder with --out."
+            ) from error
+
+    def _check_free(self) -> None:
+        try:
+            taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        except OSError as error:
+            raise RecipeError(
+                f"--out: {str(self.path)!r:.200} cannot be looked into ({error.strerror}): choose "
+                "another folder."
+            ) from error
+        if taken:
+            raise RecipeError(
+                f"{self.path} is there already, and a run never overwrites another: choose a new "
+                "folder with --out, or go on with it by --resume."
             )
-        before = yaml.safe_load(resolved.read_text()).get("identity")
+
+    def _check_same(self) -> None:
+        before = self._resolved().get("identity")
         if before != self.identity:
             raise RecipeError(
                 f"{self.path} holds a run of another recipe or other data: resume it with what "
                 "it was started with, or choose a new folder with --out."
             )
+
+    def _resolve(self, resolved: Mapping[str, Any]) -> None:
+        write_whole(self.path / _RESOLVED, written(resolved))
+
+    def _resolved(self) -> dict[str, Any]:
+        path = self.path / _RESOLVED
+        if not path.is_file():
+            raise RecipeError(
+                f"there is no run to resume in {self.path}: leave --resume out to start one, or "
+                "name its folder with --out."
+            )
+        try:
+            return parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecipeError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({type(error).__name__}): this run cannot be resumed; "
+                "choose a new folder with --out."
+            ) from error

@@ -50,6 +50,14 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would take for something else than a word."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always: the reader above refuses them."""
+        return True
+
+
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _form, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -58,9 +66,10 @@ for _tag, _form, _first in (
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
     ("null", r"~|null|Null|NULL", "~nN"),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), list(_first)
-    )
+    for _each in (_Loader, _Dumper):
+        _each.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), list(_first)
+        )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
 
 
@@ -69,7 +78,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> Data:
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise RecipeError(f"line {line}: a key is a mapping or a list: keys are words.")
+            raise RecipeError(f"line {line}: a key is a mapping or a list: write a word.")
         key = key_node.value  # as it is written: 1, no and null are words here
         if key in made:
             raise RecipeError(f"line {line}: the key {key!r} is there twice: keep one of them.")
@@ -142,6 +151,15 @@ def parse(text: str) -> Data:
             f"and this is {_kind(content)}."
         )
     return content
+
+
+def written(content: Mapping[str, Any]) -> str:
+    r"""Plain data as the text of a YAML file that `parse` reads back as it was.
+
+    >>> written({"name": "1e5", "about": "no", "rate": 1e-5})
+    "name: '1e5'\nabout: 'no'\nrate: 1.0e-05\n"
+    """
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def assign(recipe: Data, assignments: Iterable[str]) -> Data:

@@ -1,5 +1,6 @@
 """The end of a run: the test set is opened once, all is measured on it, files are written."""
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import ExportError, ModelError
 from tutelage.data import labelled
 from tutelage.deployment import Parity, export_onnx, model_card
-from tutelage.engine.machine import rank
 from tutelage.evaluation import (
     DataFacts,
     Measured,
@@ -31,9 +31,11 @@ from tutelage.evaluation import (
     weight_bytes,
 )
 from tutelage.evaluation.report import write_whole
-from tutelage.models import Frozen, Observed
+from tutelage.models import Observed, save_weights
 from tutelage.recipe.arms import Desk, Trained
+from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.plan import Plan
+from tutelage.recipe.teaching import Taught
 from tutelage.recipe.tuning import Choice
 
 
@@ -42,60 +44,88 @@ class Arms:
     """All networks of a run, and the plan they were made by."""
 
     plan: Plan
-    teacher: Frozen
-    given: Frozen | None
-    teacher_training: Sequence[Trained]
+    taught: Taught
     baselines: Sequence[Trained]
     students: Sequence[Trained]
 
     @property
     def shown(self) -> list[Trained]:
         """The trainings whose curves are shown: the first seed's stand for all."""
-        return [*self.teacher_training, *self.baselines[:1], *self.students[:1]]
+        teacher = [self.taught.trained] if self.taught.trained else []
+        return [*teacher, *self.baselines[:1], *self.students[:1]]
 
     @property
     def shipped(self) -> dict[str, Observed]:
         """Teacher, student and baseline of the first seed, in eval mode on the CPU."""
-        found = {"teacher": self.teacher.observed, "student": self.students[0].model}
+        found = {"teacher": self.taught.model.observed, "student": self.students[0].model}
         if self.baselines:
             found["baseline"] = self.baselines[0].model
         return {role: model.cpu().float().eval() for role, model in found.items()}
 
 
-def report(
-    arms: Arms, choices: Sequence[Choice], notes: Sequence[str], desk: Desk, *, command: str
-) -> tuple[dict[str, Any], bool]:
-    """Measure, write and show; returns ``report.json``'s content and whether all gates passed."""
-    made, folder = arms.plan, desk.folder.path if desk.folder else None
-    models = arms.shipped
+def report(arms: Arms, choices: Sequence[Choice], desk: Desk, *, command: str) -> dict[str, Any]:
+    """Measure, write and show; returns ``report.json``'s content.
+
+    A run that was finished before keeps its report: what was measured is not measured again.
+    """
+    if desk.folder is None:
+        figures = _measure(arms, choices, None, desk, command).figures
+    else:
+        written = desk.folder.path / "report.json"
+        if desk.folder.finished("report") is not None and written.is_file():
+            desk.say("this run was finished before: its report stands as it is")
+            figures = json.loads(written.read_text(encoding="utf-8"))
+        else:
+            figures = _write(arms, choices, desk.folder, desk, command)
+    print_summary(figures, desk.console)
+    return figures
+
+
+def _write(
+    arms: Arms, choices: Sequence[Choice], folder: RunFolder, desk: Desk, command: str
+) -> dict[str, Any]:
+    made = arms.plan
+    save_weights(
+        arms.students[0].model.model,
+        folder.path / "student.safetensors",
+        metadata={"recipe": made.name, "classes": "\n".join(made.splits.classes)},
+    )
+    figures = _measure(arms, choices, folder.path, desk, command).write(folder.path)
+    write_whole(folder.path / "MODEL_CARD.md", model_card(figures))
+    folder.finish("report", {})
+    return figures
+
+
+def _measure(
+    arms: Arms, choices: Sequence[Choice], folder: Path | None, desk: Desk, command: str
+) -> Report:
+    made, models = arms.plan, arms.shipped
     desk.say("measuring on the test split, opened once")
     test = made.splits.test.open("the report")
     answers = {role: predict(model, test) for role, model in models.items()}
-    seeds = _seeds(arms, answers, test)
     with tempfile.TemporaryDirectory() as spare:
-        files, more = _exports(arms, models, made, folder, Path(spare))
-        measured = _measured(arms, models, answers, files, made)
-    whole = Report(
+        files, more = _exports(models, made, folder, Path(spare))
+        measured = _measured(models, answers, files, made)
+    return Report(
         recipe=dict(made.recipe),
         seed=made.seeds[0],
         teacher=measured["teacher"],
         student=measured["student"],
         baseline=measured.get("baseline"),
         data=_facts(made, choices, len(test)),
-        seeds=seeds,
+        seeds=_seeds(arms, answers, test),
         gates=made.gates,
         environment=environment(date=datetime.now(UTC).date().isoformat()),
         curves={trained.label: trained.curve for trained in arms.shown},
         command=command,
-        notes=[*notes, *_given(arms, test), *_tuning(choices), *_times(arms), *more],
+        notes=[
+            *arms.taught.notes,
+            *_given(arms, test),
+            *map(_tuned, choices),
+            *_times(arms),
+            *more,
+        ],
     )
-    figures = whole.figures
-    if folder is not None and rank() == 0:
-        whole.write(folder)
-        write_whole(folder / "MODEL_CARD.md", model_card(figures))
-    if rank() == 0:
-        print_summary(figures, desk.console)
-    return figures, all(gate["passed"] for gate in figures["gates"])
 
 
 def _seeds(arms: Arms, answers: Mapping[str, Predictions], test: Any) -> list[SeedResult]:
@@ -119,7 +149,7 @@ def _accuracy(
 
 
 def _exports(
-    arms: Arms, models: Mapping[str, Observed], made: Plan, folder: Path | None, spare: Path
+    models: Mapping[str, Observed], made: Plan, folder: Path | None, spare: Path
 ) -> tuple[dict[str, Path], list[str]]:
     """ONNX files of all three: the student's to ship, the others' for their latency."""
     if not made.export:
@@ -150,7 +180,6 @@ def _exports(
 
 
 def _measured(
-    arms: Arms,
     models: Mapping[str, Observed],
     answers: Mapping[str, Predictions],
     files: Mapping[str, Path],
@@ -158,8 +187,8 @@ def _measured(
 ) -> dict[str, Measured]:
     example: Batch = made.splits.validation.batch(torch.arange(1))
     plain = torch_latency(models, example)
-    fast = onnx_latency(files, example) if files else {}
-    names = {"teacher": made.teacher.shown}
+    # One backend for all, or their times could not be compared.
+    fast = onnx_latency(files, example) if set(files) == set(models) else {}
     return {
         role: Measured(
             answers[role],
@@ -167,7 +196,7 @@ def _measured(
             weight_bytes(model),
             _macs(model, example),
             [*([fast[role]] if role in fast else []), plain[role]],
-            name=names.get(role, str(made.recipe.get("student", {}).get("model", "student"))),
+            name=made.teacher.shown if role == "teacher" else made.shown,
             file_bytes=files[role].stat().st_size if role in files else None,
         )
         for role, model in models.items()
@@ -205,36 +234,31 @@ def _facts(made: Plan, choices: Sequence[Choice], test: int) -> DataFacts:
 
 
 def _given(arms: Arms, test: Any) -> list[str]:
-    if arms.given is None:
+    if arms.taught.given is None:
         return []
-    answers = predict(arms.given.cpu(), test)
+    answers = predict(arms.taught.given.cpu(), test)
     found, expect = accuracy(answers.logits, answers.targets), arms.plan.teacher.expect
     known = "" if expect is None else f"; it is known for {expect:.1%}"
-    return [f"The teacher as it was given reaches {found:.1%} on the test images{known}."]
+    return [f"The teacher as it was given reaches {found:.1%} on the test examples{known}."]
 
 
-def _tuning(choices: Sequence[Choice]) -> list[str]:
-    return [
-        f"Tuned on validation, {len(choice.trials)} trials: the {choice.arm}'s "
-        + ", ".join(f"{key} = {value}" for key, value in choice.values.items())
-        + "."
-        + "".join(
-            f" {trial['values']} was left out because it failed: {trial['failed']}"
-            for trial in choice.trials
-            if trial["validation"] is None
-        )
-        for choice in choices
-    ]
+def _tuned(choice: Choice) -> str:
+    values = ", ".join(f"{key} = {value}" for key, value in choice.values.items())
+    failed = "".join(
+        f" {trial['values']} was left out because it failed: {trial['failed']}"
+        for trial in choice.trials
+        if trial["validation"] is None
+    )
+    trials = f"Tuned on validation, {len(choice.trials)} trials"
+    return f"{trials}: the {choice.arm}'s {values}.{failed}"
 
 
 def _times(arms: Arms) -> list[str]:
-    parts = [
-        f"{name} {sum(t.seconds for t in trained):.0f} s"
-        for name, trained in (
-            ("teacher", arms.teacher_training),
-            ("baselines", arms.baselines),
-            ("students", arms.students),
-        )
-        if trained
+    teacher = [arms.taught.trained] if arms.taught.trained else []
+    stages = {"teacher": teacher, "baselines": arms.baselines, "students": arms.students}
+    told = [
+        f"{name} {sum(trained.seconds for trained in stage):.0f} s"
+        for name, stage in stages.items()
+        if stage
     ]
-    return [f"Training time on this machine: {', '.join(parts)}."]
+    return [f"Training time on this machine: {', '.join(told)}."]

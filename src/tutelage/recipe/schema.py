@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any
 
 from pydantic import (
@@ -16,8 +18,10 @@ from pydantic import (
 )
 
 from tutelage.core import registry
+from tutelage.core.catalogue import card
 from tutelage.core.errors import RecipeError, TutelageError, suggest
-from tutelage.recipe.sections import Named, one_line
+from tutelage.recipe.complaints import short
+from tutelage.recipe.sections import Named
 
 
 def checked(kind: str, named: Named, key: str, given: Collection[str] = ()) -> dict[str, Any]:
@@ -37,18 +41,17 @@ def checked(kind: str, named: Named, key: str, given: Collection[str] = ()) -> d
     except RecipeError as error:
         raise RecipeError(f"{key}: {error}") from error
     options = {k: p for k, p in registry.options_of(maker).items() if k not in given}
-    for name in named.options:
+    for name, value in named.options.items():
         if name not in options:
-            value = named.options[name]
             raise RecipeError(
                 f"{key}.{named.name}.{name}: {kind} {named.name!r} has no such option "
-                f"(its value: {value!r}). {suggest(name, options)}"
+                f"(its value: {short(value)}). {suggest(name, options)}"
             )
-    model = _model(maker, options)
+    model = _model(maker, frozenset(given))
     try:
         made = model.model_validate_json(json.dumps(named.options))
     except ValidationError as error:
-        raise RecipeError(one_line(error, model, f"{key}.{named.name}")) from error
+        raise RecipeError(f"{key}.{named.name}.{_complaint(error, kind, named)}") from error
     return {name: getattr(made, name) for name in named.options}
 
 
@@ -58,15 +61,47 @@ def build(kind: str, named: Named, key: str, **given: Any) -> Any:
     try:
         return registry.build(kind, named.name, options, **given)
     except TutelageError as error:
-        raise type(error)(f"{key}.{named.name}: {error}") from error
-    except (ValueError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(f"{key}.{named.name}: {first}") from error
+        raise type(error)(f"{_place(named, key, error)} {hint(named.name)}") from error
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, OSError, MemoryError) as error:
+        reason = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
+        raise RecipeError(
+            f"{key}.{named.name}: got {short(named.options)}, which cannot be made ({reason}). "
+            f"{hint(named.name)}"
+        ) from error
 
 
-def _model(maker: Callable[..., Any], options: dict[str, inspect.Parameter]) -> type[BaseModel]:
+def hint(name: str) -> str:
+    """Where to read what a registered name takes."""
+    return f"See 'tutelage methods {name}'."
+
+
+def _place(named: Named, key: str, error: TutelageError) -> str:
+    """The maker's own words, after the key of the option that they are about."""
+    text = " ".join(str(error).split()).removeprefix(f"{named.name}: ")
+    about = [option for option in named.options if re.search(rf"\b{re.escape(option)}\b", text)]
+    where = f"{key}.{named.name}" + (f".{about[0]}" if about else "")
+    return f"{where}: {text}"
+
+
+def _complaint(error: ValidationError, kind: str, named: Named) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return f"got {short(named.options)}: {first['msg']}: write it plainly."
+    option = str(first["loc"][0])
+    if first["type"] == "missing":
+        return f"{option}: this option is needed and is not there: add it."
+    wanted = card(kind, named.name).options[option]["type"]
+    wanted = wanted.replace("Sequence", "list").replace("Mapping", "mapping")
+    finite = "a finite " if first["type"] == "finite_number" else ""
+    return f"{option}: got {short(named.options[option])}: this should be {finite}{wanted}."
+
+
+@cache
+def _model(maker: Callable[..., Any], given: frozenset[str]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
-    for name, parameter in options.items():
+    for name, parameter in registry.options_of(maker).items():
+        if name in given:
+            continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (_writable(parameter.annotation), default)
     config = ConfigDict(

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,7 +16,8 @@ from pydantic import (
     model_serializer,
 )
 
-from tutelage.core.errors import RecipeError, suggest
+from tutelage.core.errors import RecipeError
+from tutelage.recipe.complaints import one_line, short
 from tutelage.recipe.reading import Data
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -46,8 +48,28 @@ def _named(value: Any) -> Any:
         ((name, options),) = value.items()
         if options is None or isinstance(options, dict):
             return {"name": name, "options": options or {}}
-        raise ValueError(f"{name!r} takes options as a mapping, got {options!r}")
-    raise ValueError(f"write a name, or one name with options ({{name: {{...}}}}), got {value!r}")
+        raise ValueError(
+            f"got {short(value)}: {name!r} takes its options as a mapping: write "
+            f"{{{name}: {{option: value}}}}"
+        )
+    if isinstance(value, dict) and value:
+        raise ValueError(
+            f"got the names {', '.join(map(str, value))}: give one, with its options inside: "
+            f"{{{next(iter(value))}: {{option: value}}}}"
+        )
+    raise ValueError(
+        f"got {short(value)}: write a name, or one name with options ({{name: {{...}}}})"
+    )
+
+
+def _all_different(seeds: list[int]) -> list[int]:
+    twice = [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
+    if twice:
+        raise ValueError(
+            f"got {short(seeds)}: {twice[0]} is there {seeds.count(twice[0])} times: each seed "
+            "is one experiment, remove the others"
+        )
+    return seeds
 
 
 Name = Annotated[Named, BeforeValidator(_named)]
@@ -76,9 +98,9 @@ class Train(Section):
         parallel: ``none``, ``ddp`` or ``fsdp`` (under torchrun).
     """
 
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 128
-    learning_rate: PositiveFloat = 0.1
+    epochs: Annotated[int, Field(gt=0, le=100_000)] = 10
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)] = 128
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 0.1
     optimizer: Name = Named(name="sgd")
     schedule: Name = Named(name="one_cycle")
     augment: list[Name] = []
@@ -91,23 +113,35 @@ class Train(Section):
     accumulate: PositiveInt = 1
     channels_last: bool = True
     compile: bool = False
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
     parallel: Literal["none", "ddp", "fsdp"] = "none"
 
 
 class DataSection(Section):
-    """What is learnt from: a source, and how many of its labels the student may see."""
+    """What is learnt from.
+
+    Attributes:
+        source: A registered source with its options.
+        labels: How many of its labels the student may see; null for all.
+    """
 
     source: Name
     labels: PositiveInt | None = None
 
 
 class Intake(Section):
-    """What a model expects of an image in [0, 1]; by default the training set's own statistics."""
+    """What a model expects of an image in [0, 1].
+
+    Attributes:
+        mean: Of each channel, or one for all; null for the training set's own.
+        std: Likewise.
+        size: Height and width it reads; null for the data's.
+        channels: 1 or 3; null for the data's.
+    """
 
     mean: list[float] | None = None
     std: list[PositiveFloat] | None = None
-    size: PositiveInt | None = None
+    size: Annotated[int, Field(gt=0, le=4096)] | None = None
     channels: Literal[1, 3] | None = None
 
 
@@ -131,12 +165,18 @@ class Teacher(Section):
     seed: NonNegativeInt = 0
     labels: Literal["all", "same"] = "all"
     intake: Intake = Intake()
-    classes: list[str] | None = None
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
     expect: Share | None = None
 
 
 class Student(Section):
-    """The network that learns."""
+    """The network that learns.
+
+    Attributes:
+        model: A name of the zoo with options, ``timm:NAME`` or ``hf:NAME``.
+        weights: A file to start from; null for first weights drawn from the seed.
+        intake: Its own normalisation, resolution and channels.
+    """
 
     model: Name
     weights: str | None = None
@@ -155,6 +195,11 @@ class Tune(Section):
     seed: NonNegativeInt = 1000
     student: dict[str, list[Any]] = {}
     baseline: dict[str, list[Any]] = {}
+
+    @property
+    def arms(self) -> list[tuple[str, dict[str, list[Any]]]]:
+        """Each arm with its candidates."""
+        return [("student", self.student), ("baseline", self.baseline)]
 
 
 class Recipe(Section):
@@ -179,7 +224,9 @@ class Recipe(Section):
     recipe: Literal[1]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     about: str = ""
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1, max_length=100)] = [0]
+    seeds: Annotated[
+        list[NonNegativeInt], Field(min_length=1, max_length=100), AfterValidator(_all_different)
+    ] = [0]
     train: Train = Train()
     data: DataSection
     teacher: Teacher
@@ -197,66 +244,44 @@ def recipe_from(data: Data) -> Recipe:
     Raises:
         RecipeError: One line with key, value and remedy.
     """
-    whole = dict(data)
-    if "recipe" not in whole:
-        raise RecipeError("the first line of a recipe is 'recipe: 1': its version is missing.")
-    common = whole.get("train")
-    if isinstance(common, dict):
-        teacher = whole.get("teacher")
-        if isinstance(teacher, dict) and isinstance(teacher.get("train"), dict):
-            whole["teacher"] = {**teacher, "train": {**common, **teacher["train"]}}
-    base = common if isinstance(common, dict) else {}
-    if whole.get("baseline", True) is True:
-        whole["baseline"] = base
-    elif whole["baseline"] is False:
-        whole["baseline"] = None
-    elif isinstance(whole["baseline"], dict):
-        whole["baseline"] = {**base, **whole["baseline"]}
+    if "recipe" not in data:
+        raise RecipeError("recipe: its version is missing: write 'recipe: 1' in the first line.")
     try:
-        text = json.dumps(whole, allow_nan=True)
-        return Recipe.model_validate_json(text)
-    except TypeError as error:
-        raise RecipeError(f"a recipe holds plain values only: {error}.") from error
-    except ValidationError as error:
-        raise RecipeError(one_line(error, Recipe)) from error
+        _refuse_halves(data, [])
+        return Recipe.model_validate_json(json.dumps(_merged(data)))
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, ValidationError):
+            raise RecipeError(one_line(error, Recipe)) from error
+        raise RecipeError(
+            f"a recipe holds plain values only (words, numbers, lists, mappings): {error}."
+        ) from error
 
 
-def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first of pydantic's complaints in one line: key, value, what to do."""
-    first = error.errors()[0]
-    steps = [str(s) for s in first["loc"]]
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{'.'.join([prefix, *steps]).strip('.')}: {_complaint(first, steps, model)}{more}"
+def _refuse_halves(value: Any, path: list[str]) -> None:
+    """Half a character (a lone surrogate) cannot be written to any file."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _refuse_halves(key, path)
+            _refuse_halves(each, [*path, str(key)])
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            _refuse_halves(each, [*path, str(index)])
+    elif isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+        place = ascii(".".join(path) or "recipe").strip("'")
+        raise RecipeError(f"{place}: got {value!r:.80}, half a character: write the whole one.")
 
 
-def _complaint(first: Any, steps: list[str], model: type[BaseModel]) -> str:
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    match first["type"]:
-        case "extra_forbidden":
-            near = suggest(steps[-1], _keys(model, steps))
-            return f"there is no such key (its value: {shown}). {near}"
-        case "missing":
-            return "this key is needed and is not there: add it."
-        case "value_error":
-            return f"{first['ctx']['error']}."
-        case "string_pattern_mismatch":
-            return f"got {shown}: use letters, digits, '.', '_' and '-' only."
-        case "model_type" | "dict_type":
-            return f"got {shown}: write a mapping of keys and values here."
-        case _:
-            expected = first["msg"][0].lower() + first["msg"][1:]
-            return f"got {shown}: {expected.replace('input ', 'this ')}."
-
-
-def _keys(model: type[BaseModel], steps: list[str]) -> list[str]:
-    for step in steps[:-1]:
-        field = model.model_fields.get(step)
-        if field is None:
-            break
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        found = [a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not found:
-            break
-        model = found[0]
-    return list(model.model_fields)
+def _merged(data: Data) -> Data:
+    """The same with the sections that go over ``train`` written out."""
+    whole = dict(data)
+    written = whole.get("train")
+    common = written if isinstance(written, dict) else {}
+    teacher = whole.get("teacher")
+    if isinstance(teacher, dict) and isinstance(teacher.get("train"), dict):
+        whole["teacher"] = {**teacher, "train": {**common, **teacher["train"]}}
+    baseline = whole.get("baseline", True)
+    if isinstance(baseline, bool):
+        whole["baseline"] = common if baseline else None
+    elif isinstance(baseline, dict):
+        whole["baseline"] = {**common, **baseline}
+    return whole

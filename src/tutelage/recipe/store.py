@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tutelage.core.errors import TutelageError
-from tutelage.models.weights import load_weights, read_metadata, save_weights
+from tutelage.models import load_weights, read_metadata, save_weights
 
 _FORMAT = 1
 
@@ -46,21 +46,23 @@ class TeacherStore:
 
         A file that is broken counts as absent: the teacher is trained again and replaces it.
         """
-        path = self._path(key)
+        path = self.path(key)
         if not path.is_file():
             return None
         try:
             load_weights(model, path)
-            return read_metadata(path)
-        except TutelageError:
+            notes = read_metadata(path)
+        except (TutelageError, OSError):
             return None
+        return notes if {"date", "steps", "seconds"} <= set(notes) else None
 
     def save(self, key: str, model: nn.Module, notes: dict[str, str]) -> Path:
         """Keep ``model``'s weights."""
-        path = self._path(key)
+        path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(model, path, metadata=notes)
         return path
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """Where the teacher of this key lies, if it does."""
         return self._folder / f"{key}.safetensors"

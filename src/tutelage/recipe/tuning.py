@@ -6,10 +6,8 @@ from itertools import product
 from typing import Any
 
 from tutelage.core.errors import Diverged, RecipeError
-from tutelage.recipe.reading import Data, put
-
-Trial = Callable[[Data], float]
-"""From a changed recipe to the accuracy its arm reached on validation."""
+from tutelage.recipe.reading import copied, put
+from tutelage.recipe.sections import Recipe, recipe_from
 
 
 @dataclass(frozen=True)
@@ -36,18 +34,23 @@ def grid(candidates: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(candidates, values, strict=True)) for values in product(*candidates.values())]
 
 
-def applied(recipe: Data, values: Mapping[str, Any]) -> Data:
-    """A copy of ``recipe`` with ``values`` at their dotted keys."""
-    changed = _deep(recipe)
+def tuned(recipe: Recipe, arm: str, values: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with ``values`` at their dotted keys; of the baseline, in its own section."""
+    changed = copied(recipe.model_dump())
     for key, value in values.items():
-        put(changed, key, value)
-    return changed
+        put(changed, key.replace("train.", "baseline.", 1) if arm == "baseline" else key, value)
+    return recipe_from(changed)
 
 
 def choose(
     arm: str, candidates: Mapping[str, Sequence[Any]], trial: Callable[[dict[str, Any]], float]
 ) -> Choice:
     """Try every combination; the best on validation wins, the first of equals.
+
+    Args:
+        arm: Whose values these are.
+        candidates: Values to try, by dotted key.
+        trial: From values to the accuracy on validation that the arm reached with them.
 
     Raises:
         Diverged: Every one of them diverged or collapsed.
@@ -73,14 +76,9 @@ def check_candidates(arm: str, candidates: Mapping[str, Sequence[Any]]) -> None:
     for key, values in candidates.items():
         if not values:
             raise RecipeError(f"tune.{arm}.{key}: got []: give at least one value.")
-        if key.split(".")[0] not in allowed or "." not in key:
+        if key.split(".")[0] not in allowed or not all(key.split(".")) or "." not in key:
             raise RecipeError(
-                f"tune.{arm}.{key}: only {' and '.join(f'{a}.*' for a in allowed)} can be tuned "
-                f"here: write {allowed[0]}.learning_rate, for instance."
+                f"tune.{arm}.{key}: got {list(values)}, and only "
+                f"{' and '.join(f'{each}.*' for each in allowed)} can be tuned here: write "
+                f"{allowed[0]}.learning_rate, for instance."
             )
-
-
-def _deep(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _deep(v) for k, v in value.items()}
-    return [_deep(v) for v in value] if isinstance(value, list) else value

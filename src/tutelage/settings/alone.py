@@ -8,18 +8,26 @@ from tutelage.core.outputs import Terms
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
 from tutelage.objectives.base import AbstractObjective
+from tutelage.settings.probing import check_student, probed
 
 
 class Alone(AbstractSetting[Batch]):
     """The student learns from what is in the batch, usually its targets."""
 
     def __init__(self, student: Learner, objective: AbstractObjective):
+        check_student(student)
         if objective.needs_teacher:
             raise RecipeError("this objective needs a teacher: give one, or learn from targets.")
         self.student, self.objective = student, objective
 
     def prepare(self, item: Batch) -> None:
-        """Let the student train what the objective has to train."""
+        """Let the student train what the objective has to train.
+
+        Raises:
+            DataError: The item is no batch.
+            ShapeMismatch: The student cannot read it.
+        """
+        probed(self.student, item)
         self.student.adopt(self.objective)
 
     def updates(self, item: Batch) -> Iterator[Update]:

@@ -5,29 +5,42 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv
 
 from collections.abc import Iterator
 
-import torch
-
 from tutelage.core.batch import Batch
-from tutelage.core.outputs import Answers, Outputs, Terms
+from tutelage.core.outputs import Answers, Tapped, Terms
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen
+from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
+from tutelage.settings.probing import asked, check_student, probed
+from tutelage.settings.probing import probe as probe
 
 
 class Classic(AbstractSetting[Batch]):
-    """The student answers, the teacher answers, the objective compares."""
+    """The student answers, the teacher answers, the objective compares.
+
+    Args:
+        student: Who learns.
+        teacher: Whatever answers a batch with outputs; an `Observed` is frozen.
+        objective: What the student should become.
+    """
 
     def __init__(self, student: Learner, teacher: Answers, objective: AbstractObjective):
+        check_student(student)
+        if isinstance(teacher, Observed):
+            teacher = Frozen(teacher)
         self.student, self.teacher, self.objective = student, teacher, objective
         self._tap()
 
     def prepare(self, item: Batch) -> None:
-        """Bind the objective's adapters to the shapes of both, and let the student train them."""
+        """Bind the objective's adapters to the shapes of both, and let the student train them.
+
+        Raises:
+            DataError: The item is no batch.
+            RecipeError: The teacher does not answer batches.
+            ShapeMismatch: One of the two cannot read this one, or their answers do not fit.
+        """
         self._tap()  # again: a run that is over has taken its features off
-        student = probe(self.student, item)
-        with torch.no_grad():
-            self.objective.bind(student, self.teacher(item))
+        self.objective.bind(probed(self.student, item), asked(self.teacher, item))
         self.student.adopt(self.objective)
 
     def updates(self, item: Batch) -> Iterator[Update]:
@@ -36,7 +49,7 @@ class Classic(AbstractSetting[Batch]):
 
     def _tap(self) -> None:
         self.student.model.tap(self.objective.taps[0])
-        if isinstance(self.teacher, Frozen):
+        if isinstance(self.teacher, Tapped):
             self.teacher.tap(self.objective.taps[1])
 
     def compare(self, batch: Batch) -> Terms:
@@ -44,17 +57,3 @@ class Classic(AbstractSetting[Batch]):
         answer = self.teacher(batch).detach()
         terms: Terms = self.objective(self.student(batch), answer, batch)
         return terms
-
-
-def probe(learner: Learner, item: Batch) -> Outputs:
-    """A learner's answer that leaves no trace: no gradient, no change of BatchNorm statistics."""
-    model = learner.model
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            outputs: Outputs = model(item)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    return outputs

@@ -71,16 +71,12 @@ class _ShowsFeatures(Protocol):
     def release(self) -> None: ...
 
 
-@runtime_checkable
-class _ProvesItself(Protocol):
-    def fingerprint(self) -> int: ...
-
-
 class Ensemble(nn.Module):
     """Members answer the same batch; their answers are combined into one.
 
     Args:
-        members: Anything that answers: frozen models, caches, other ensembles.
+        members: Anything that answers: frozen models (`tutelage.models.Frozen`), caches, other
+            ensembles. They stay as they are: this freezes nothing and switches no mode.
         weights: How much each counts; scaled to sum 1. None counts all alike.
         combine: ``probabilities`` or ``logits``: see `mean_of_probabilities` and
             `mean_of_logits`, which differ wherever members do.
@@ -149,14 +145,6 @@ class Ensemble(nn.Module):
         for member in self.members:
             if isinstance(member, _ShowsFeatures):
                 member.release()
-
-    def fingerprint(self) -> int:
-        """A checksum over all members that have one: equal before and after teaching."""
-        total = 0
-        for member in self.members:
-            if isinstance(member, _ProvesItself):
-                total = (total * 1_000_003 + member.fingerprint()) % 2**63
-        return total
 
     def forward(self, batch: Batch) -> Outputs:
         """The combined answer, with the members' features under their numbers."""

@@ -1,0 +1,91 @@
+"""From a recipe's ``train`` section to learner, loader and machine."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from tutelage.core.errors import RecipeError, TutelageError
+from tutelage.core.seeds import derive
+from tutelage.data import Augment, Loader
+from tutelage.data.sets import Examples
+from tutelage.engine import Learner, Machine
+from tutelage.models import Observed
+from tutelage.recipe import schema
+from tutelage.recipe.sections import Named, Train
+
+
+def learner(model: Observed, train: Train, key: str = "train") -> Learner:
+    """A network with the optimizer, schedule, clipping and average that ``train`` says."""
+    rate = train.learning_rate
+    return Learner(
+        model,
+        schema.build("optimizer", train.optimizer, f"{key}.optimizer", learning_rate=rate),
+        schedule=schema.build("schedule", train.schedule, f"{key}.schedule"),
+        clip=train.clip,
+        average=train.average,
+    )
+
+
+def loader(examples: Examples, train: Train, seed: int, key: str = "train") -> Loader:
+    """Batches of ``examples`` as ``train`` says."""
+    augment = _augment(train.augment, f"{key}.augment")
+    # A last batch of one example would break BatchNorm; no example is lost for good, as the
+    # order changes from epoch to epoch.
+    lonely = len(examples) % train.batch_size == 1 and len(examples) > train.batch_size > 1
+    try:
+        return Loader(
+            examples,
+            min(train.batch_size, len(examples)),
+            augment=augment,
+            seed=derive(seed, "order"),
+            drop_last=lonely,
+        )
+    except TutelageError as error:
+        raise type(error)(f"{key}.augment: {error}") from error
+
+
+def machine(train: Train, key: str = "train") -> Machine:
+    """What ``train`` runs on."""
+    try:
+        made = Machine(
+            device=train.device,
+            precision=train.precision,
+            accumulate=train.accumulate,
+            channels_last=train.channels_last,
+            compile=train.compile,
+            parallel=train.parallel,
+        )
+    except TutelageError as error:
+        raise type(error)(f"{key}.device: {error} Write auto or cpu.") from error
+    place = made.place
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(
+            f"{key}.device: got {train.device!r}, and there are {torch.cuda.device_count()} GPUs: "
+            "they are numbered from 0."
+        )
+    return made
+
+
+def check_train(train: Train, examples: Examples, key: str) -> None:
+    """Make all of it once, so that a wrong value is told before anything runs."""
+    loader(examples, train, 0, key)
+    machine(train, key)
+    trial = learner(Observed(nn.Linear(1, 1)), train, key)
+    try:
+        trial.start()
+    except (ValueError, TypeError, RuntimeError) as error:  # torch's own words for its ranges
+        raise RecipeError(
+            f"{key}.optimizer.{train.optimizer.name}: got {train.optimizer.options}: "
+            f"{str(error).splitlines()[0]}. {schema.hint(train.optimizer.name)}"
+        ) from error
+
+
+def _augment(written: Sequence[Named], key: str) -> Augment | None:
+    if not written:
+        return None
+    steps = [schema.build("augment", each, f"{key}.{i}") for i, each in enumerate(written)]
+    try:
+        return Augment(steps)
+    except TutelageError as error:
+        raise type(error)(f"{key}: got {[each.name for each in written]}: {error}") from error

@@ -1,0 +1,199 @@
+"""Everything that a plan names is built once and meets a few examples, before a run begins.
+
+So a run cannot fail on its recipe's words after an hour, nor leave half a folder behind.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import DataError, MissingFeature, RecipeError, TutelageError
+from tutelage.core.outputs import Outputs
+from tutelage.data import labelled
+from tutelage.evaluation.gates import check_gates
+from tutelage.models import Observed
+from tutelage.recipe.equipment import check_train, loader
+from tutelage.recipe.objective import Part, joined
+from tutelage.recipe.plan import Given, Plan, plan
+from tutelage.recipe.sections import Recipe
+from tutelage.recipe.tuning import check_candidates, tuned
+
+_ROWS = 8
+
+
+def planned(recipe: Recipe, given: Given) -> Plan:
+    """A plan, tried out; and so is every candidate that is to be tuned.
+
+    Raises:
+        TutelageError: One line naming key, value and remedy.
+    """
+    _check_words(recipe)
+    _check_classes(given)
+    made = plan(recipe, given)
+    try_out(made)
+    for arm, candidates in recipe.tune.arms if recipe.tune else ():
+        check_candidates(arm, candidates)
+        for key, values in candidates.items():
+            for value in values:
+                try:
+                    try_out(plan(tuned(recipe, arm, {key: value}), given))
+                except TutelageError as error:
+                    raise type(error)(f"tune.{arm}.{key}: got {value!r}: {error}") from error
+    return made
+
+
+def try_out(made: Plan) -> None:
+    """Networks, objective, optimizers and augmentations of a plan, on a few examples.
+
+    Raises:
+        TutelageError: One line naming key, value and remedy.
+    """
+    if made.teacher.train is None and not made.teacher.given:
+        raise RecipeError(
+            "teacher: it knows nothing yet: give weights, or train: {epochs: 10} to train it first."
+        )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        check_train(made.train, made.splits.train, "train")
+        if made.teacher.train is not None:
+            check_train(made.teacher.train, made.teacher.sees, "teacher.train")
+        if made.baseline is not None:
+            check_train(made.baseline, labelled(made.splits.train), "baseline")
+        _compare(made)
+
+
+def _check_words(recipe: Recipe) -> None:
+    """What can be told from the recipe alone."""
+    for name, threshold in recipe.gates.items():
+        try:
+            check_gates({name: threshold})
+        except TutelageError as error:
+            raise type(error)(f"gates.{name}: got {threshold!r}: {error}") from error
+        if name == "gain" and recipe.baseline is None:
+            raise RecipeError(
+                f"gates.gain: got {threshold:g}, and there is no baseline to gain on: remove the "
+                "gate, or 'baseline: false'."
+            )
+    if recipe.tune is not None:
+        if recipe.tune.seed in recipe.seeds:
+            raise RecipeError(
+                f"tune.seed: got {recipe.tune.seed}, which is one of the run's own seeds: choose "
+                "another, so that no result is chosen by itself."
+            )
+        if recipe.tune.baseline and recipe.baseline is None:
+            raise RecipeError(
+                f"tune.baseline: got {recipe.tune.baseline}, and there is no baseline to tune: "
+                "remove it, or 'baseline: false'."
+            )
+    others = {"baseline": recipe.baseline, "teacher.train": recipe.teacher.train}
+    for key, train in others.items():
+        if train is not None and train.parallel != recipe.train.parallel:
+            raise RecipeError(
+                f"{key}.parallel: got {train.parallel!r}, and train.parallel is "
+                f"{recipe.train.parallel!r}: all stages share their processes: set it in train "
+                "alone."
+            )
+
+
+def _check_classes(given: Given) -> None:
+    """Whatever is learnt is measured on labels, of two classes at least."""
+    name, classes = given.whole.name, given.whole.classes
+    if given.whole.train.targets is None:
+        raise DataError(
+            f"data.source: {name} has no labels, and accuracy is measured on labels: give targets "
+            "(some may be negative: unlabelled)."
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"data.source: {name} has the class {', '.join(map(repr, classes))} alone, and there "
+            "is nothing to tell apart: bring examples of another."
+        )
+
+
+def _compare(made: Plan) -> None:
+    batch, parts = _first_examples(made), made.parts()
+    student, teacher = made.student(made.seeds[0]), made.teacher.make(made.teacher.seed)
+    _tap(parts, student.eval(), teacher.eval())
+    if made.train.compile and student.taps:
+        raise RecipeError(
+            "train.compile: got True, and the objective reads features "
+            f"({', '.join(student.taps)}), which compiled networks do not show: set "
+            "compile: false."
+        )
+    classes = len(made.splits.classes)
+    theirs = _answer("teacher", teacher, batch, classes)
+    ours = _answer("student", student, batch, classes)
+    for part in parts:
+        _bind(part, ours, theirs)
+    # As it will learn, with dropout and the batch's own statistics.
+    learning = _answer("student", student.train(), batch, classes)
+    for part in parts:
+        _value(part, learning, theirs, batch)
+    _value(Part("objective", joined(parts), "these terms"), learning, theirs, batch)
+
+
+def _first_examples(made: Plan) -> Batch:
+    """The first training examples, augmented and mixed as they will be."""
+    batches = loader(made.splits.train, made.train, made.seeds[0])
+    first: Batch = next(iter(batches.epoch(0)))
+    return first[:_ROWS]
+
+
+def _tap(parts: Sequence[Part], student: Observed, teacher: Observed) -> None:
+    for part in parts:
+        for role, network, paths in zip(
+            ("student", "teacher"), (student, teacher), part.objective.taps, strict=True
+        ):
+            try:
+                network.tap(paths)
+            except TutelageError as error:
+                raise type(error)(f"{part.key}: {role}: {error}") from error
+
+
+def _answer(role: str, network: Observed, batch: Batch, classes: int) -> Outputs:
+    try:
+        outputs: Outputs = network(batch)
+    except MissingFeature as error:
+        raise MissingFeature(f"objective: {role}: {error}") from error
+    except TutelageError as error:
+        raise type(error)(f"{role}.model: {error}") from error
+    except (RuntimeError, ValueError, TypeError, LookupError, MemoryError) as error:
+        # torch's own words for shapes that do not fit
+        reason = " ".join(str(error).split())[:160]
+        raise RecipeError(
+            f"{role}.model: it cannot read {len(batch)} examples of shape {_shape(batch)} "
+            f"({reason}): choose another model, or set intake.size or intake.channels."
+        ) from error
+    if outputs.logits.ndim != 2 or outputs.logits.shape[-1] != classes:
+        raise RecipeError(
+            f"{role}.model: it gives logits of shape {tuple(outputs.logits.shape)} for "
+            f"{len(batch)} examples, and the data has {classes} classes: choose the classes it "
+            "was made for."
+        )
+    return outputs
+
+
+def _bind(part: Part, student: Outputs, teacher: Outputs) -> None:
+    try:
+        part.objective.bind(student, teacher)
+    except TutelageError as error:
+        raise type(error)(f"{part.key}: {error}") from error
+
+
+def _value(part: Part, student: Outputs, teacher: Outputs, batch: Batch) -> None:
+    try:
+        terms: Mapping[str, torch.Tensor] = part.objective(student, teacher, batch)
+    except TutelageError as error:
+        raise type(error)(f"{part.key}: {error}") from error
+    for name, term in terms.items():
+        if not bool(torch.isfinite(term)):
+            raise RecipeError(
+                f"{part.key}: got {part.written}, and on the first examples the term {name!r} is "
+                f"{float(term)}: set a smaller weight, a temperature nearer to 1, or look at the "
+                "weights that are loaded."
+            )
+
+
+def _shape(batch: Batch) -> tuple[int, ...]:
+    inputs = batch.inputs
+    return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else ()

@@ -1,0 +1,25 @@
+import pytest
+from recipe_samples import save_archive
+
+from tutelage.evaluation import html
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """No test sees another's kept teachers, nor the user's."""
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _plain_pages(monkeypatch):
+    """Plots are half of a small run's time, and tested where they are made."""
+    monkeypatch.setattr(html, "page", lambda figures: "<!doctype html>")
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """600 real images of Fashion-MNIST in a file of their own."""
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    save_archive(path)
+    return path
