@@ -127,3 +127,10 @@ def test_too_few_or_too_many_labels_are_refused(labels):
     splits = from_tensors(torch.rand(100, 3), torch.arange(100) % 4)
     with pytest.raises(DataError, match=rf"labels is {labels}, expected 4 \(one a class\) to 81"):
         splits.unlabelled(labels)
+
+
+def test_examples_without_any_label_cannot_be_split():
+    from tutelage.data import from_tensors
+
+    with pytest.raises(DataError, match="without any label"):
+        from_tensors(torch.rand(40, 3), torch.full((40,), -1))

@@ -1,7 +1,10 @@
+from functools import partial
+
 import pytest
 from recipe_samples import save_archive
 
-from tutelage.evaluation import html
+from tutelage.evaluation import html, latency
+from tutelage.recipe import reporting
 
 
 @pytest.fixture(autouse=True)
@@ -12,9 +15,11 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _plain_pages(monkeypatch):
-    """Plots are half of a small run's time, and tested where they are made."""
+def _quick_reports(monkeypatch):
+    """Plots and latency are most of a small run's time, and tested where they are made."""
+    few = latency.Effort(warmup=1, calls=10)
     monkeypatch.setattr(html, "page", lambda figures: "<!doctype html>")
+    monkeypatch.setattr(reporting, "torch_latency", partial(latency.torch_latency, effort=few))
 
 
 @pytest.fixture(scope="session")

@@ -457,6 +457,9 @@ def _together(bases, files):
         yield of(recipe, f"{kind} in one stage", "baseline.parallel", kind)
     mixed = changed(bases["large"], "train/augment", ["mixup", "flip"])
     yield of(mixed, "a flip after mixing", "train.augment", "flip")
+    mixed = changed(bases["small"], "objective/1", {"dkd": {}})
+    mixed["train"]["augment"] = ["mixup"]
+    yield of(mixed, "mixed targets where a class is asked for", "objective.1.dkd", "mixup")
     rows = {"csv": {"path": str(files / "table.csv"), "target": "label"}}
     table = changed(bases["small"], "data/source", rows)
     for name, key, value in (

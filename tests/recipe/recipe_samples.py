@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,9 +16,15 @@ from tutelage.data import fashion_mnist_small
 from tutelage.recipe.run import run
 
 
+@cache
+def embedded():
+    """The embedded training images, read once."""
+    return fashion_mnist_small().train
+
+
 def save_archive(path, count=600, **changes):
     """The first ``count`` training images of the embedded set, as many of each class."""
-    train = fashion_mnist_small().train
+    train = embedded()
     rows = torch.cat([(train.targets == c).nonzero()[: count // 10, 0] for c in range(10)])
     arrays = {"inputs": train.inputs[rows, 0].numpy(), "targets": train.targets[rows].numpy()}
     np.savez(path, **{**arrays, **changes})

@@ -66,6 +66,11 @@ def proportional(sizes: Tensor, count: int, what: str) -> Tensor:
     [5, 3, 2]
     """
     present = int((sizes > 0).sum())
+    if present == 0:
+        raise DataError(
+            f"{what} of {count} examples was asked of examples without any label: give labels to "
+            "some of them, or a validation and a test set of your own."
+        )
     if count < present:
         raise DataError(
             f"{what} of {count} examples is too small for {present} classes: "

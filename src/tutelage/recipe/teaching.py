@@ -56,7 +56,10 @@ def teach(made: Plan, whole: Splits, desk: Desk) -> Taught:
     if given is None:
         notes += _told(shortfall(wanted, trained.validation, ""), desk)
     else:
-        notes.append("The teacher was fine-tuned on this data before it taught.")
+        notes.append(
+            "The teacher was fine-tuned on this data before it taught. It may have met the "
+            "validation examples in its own earlier training: only its test figures count."
+        )
     return Taught(Frozen(trained.model), given, trained.validation, notes, trained)
 
 
