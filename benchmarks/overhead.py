@@ -110,6 +110,7 @@ def by_hand(student: nn.Module, teacher: nn.Module, data: list[Batch], steps: in
         assert batch.targets is not None
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             told = teacher(batch.inputs)
         logits = student(batch.inputs)
@@ -120,7 +121,6 @@ def by_hand(student: nn.Module, teacher: nn.Module, data: list[Batch], steps: in
             reduction="batchmean",
             log_target=True,
         )
-        optimizer.zero_grad(set_to_none=True)
         (0.5 * hard + 0.5 * TEMPERATURE**2 * soft).backward()
         optimizer.step()
         times.append(time.perf_counter())
