@@ -175,6 +175,7 @@ def _out_of_range(bases):
         "train/patience": [0, -1],
         "train/validate_every": [0, -3],
         "train/accumulate": [0, -2],
+        "train/workers": [-1, 10**6],
         "train/precision": ["fp8", "float32", ""],
         "train/keep": ["worst", ""],
         "train/parallel": ["deepspeed"],

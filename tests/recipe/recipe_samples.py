@@ -85,6 +85,7 @@ def large(archive, weights=None):
             "accumulate": 1,
             "channels_last": True,
             "compile": False,
+            "workers": 0,
             "device": "cpu",
             "parallel": "none",
         },

@@ -40,6 +40,7 @@ def loader(examples: Examples, train: Train, seed: int, key: str = "train") -> L
             augment=augment,
             seed=derive(seed, "order"),
             drop_last=lonely,
+            workers=train.workers,
         )
     except TutelageError as error:
         raise type(error)(f"{key}.augment: {error}") from error

@@ -94,6 +94,7 @@ class Train(Section):
         accumulate: Parts a batch is cut into, to save memory.
         channels_last: Images channel-last in memory.
         compile: Run networks through torch.compile.
+        workers: Processes that decode examples, for sets beyond memory; the result is the same.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         parallel: ``none``, ``ddp`` or ``fsdp`` (under torchrun).
     """
@@ -113,6 +114,7 @@ class Train(Section):
     accumulate: PositiveInt = 1
     channels_last: bool = True
     compile: bool = False
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
     parallel: Literal["none", "ddp", "fsdp"] = "none"
 
