@@ -33,8 +33,8 @@ def test_the_best_on_validation_is_taken_and_told(archive, tmp_path, monkeypatch
     assert "2 trials: the student's train.learning_rate = 0.05." in notes
     assert "2 trials: the baseline's train.learning_rate = 0.05." in notes
     assert set(result.report["data"]["chosen"]) == {
-        "student: train.learning_rate",
-        "baseline: train.learning_rate",
+        "the student's learning rate",
+        "the baseline's learning rate",
     }
     resolved = yaml.safe_load((tmp_path / "out" / "resolved.yaml").read_text())
     assert resolved["chosen"] == {

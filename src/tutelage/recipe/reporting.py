@@ -210,10 +210,15 @@ def _macs(model: Observed, example: Batch) -> int | None:
         return None  # told in the report as not counted, never as 0
 
 
+def _plain(key: str) -> str:
+    """``train.learning_rate`` as people say it: ``learning rate``."""
+    return " ".join(key.split(".")[1:]).replace("_", " ")
+
+
 def _facts(made: Plan, choices: Sequence[Choice], test: int) -> DataFacts:
     splits = made.splits
     count = len(labelled(splits.train))
-    chosen = [f"{choice.arm}: {key}" for choice in choices for key in choice.values]
+    chosen = [f"the {choice.arm}'s {_plain(key)}" for choice in choices for key in choice.values]
     if made.train.keep == "best":
         chosen.append("the best epoch")
     few = count < len(splits.train)
