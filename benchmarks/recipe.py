@@ -8,6 +8,7 @@ Prints one JSON object a line at the end; committed ones lie in benchmarks/resul
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tutelage.core.errors import TutelageError
 from tutelage.recipe.reading import Data, assign, read
 from tutelage.recipe.run import run
 
@@ -60,10 +62,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the run's folder here")
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
-    data: Data = assign(read(chosen.recipe), [*(QUICK if chosen.quick else ()), *chosen.set])
-    with tempfile.TemporaryDirectory() as spare:
-        out = chosen.out or Path(spare) / "run"
-        report = run(data, out, console=Console(stderr=True)).report
+    try:
+        data: Data = assign(read(chosen.recipe), [*(QUICK if chosen.quick else ()), *chosen.set])
+        with tempfile.TemporaryDirectory() as spare:
+            out = chosen.out or Path(spare) / "run"
+            report = run(data, out, console=Console(stderr=True)).report
+    except TutelageError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
     environment = report["environment"]
     kept = {
         "seeds": data.get("seeds", [0]),

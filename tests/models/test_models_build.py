@@ -8,7 +8,7 @@ from torch import nn
 from tutelage.core import registry
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ModelError, NotInstalled, RecipeError
-from tutelage.models import Observed, Transformers, build_model, feature_points, reader_of
+from tutelage.models import Observed, Transformers, build_model, feature_points, plain, reader_of
 
 has_timm = importlib.util.find_spec("timm") is not None
 has_transformers = importlib.util.find_spec("transformers") is not None
@@ -154,11 +154,8 @@ def test_a_transformers_model_without_a_head_is_told():
         observed(Batch(torch.rand(2, 3)))
 
 
-def test_readers_are_registered_for_recipes():
-    assert {"plain", "keywords", "transformers"} <= set(registry.names("reader"))
-    read = registry.build("reader", "transformers", {"name": "input_ids"})
-    assert read.name == "input_ids"
-    assert reader_of(nn.Linear(1, 1)) is registry.build("reader", "plain")
+def test_an_ordinary_model_is_read_plainly():
+    assert reader_of(nn.Linear(1, 1)) is plain
 
 
 @needs_timm

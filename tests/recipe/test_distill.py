@@ -202,3 +202,8 @@ def test_data_of_another_kind_is_one_line(teacher):
         tutelage.distill(teacher, little, 5)
     with pytest.raises(RecipeError, match=r"there is no data called 'imagnet'"):
         tutelage.distill(teacher, little, "imagnet")
+
+
+def test_an_objective_of_another_house_is_one_line(data, teacher):
+    with pytest.raises(RecipeError, match=r"objective: got a MSELoss: give one of tutelage.obj"):
+        tutelage.distill(teacher, little, data, objective=nn.MSELoss(), **QUICK)

@@ -67,7 +67,7 @@ def test_a_recipe_that_is_not_there_names_the_nearest_in_its_folder(tmp_path):
 
 
 def test_a_folder_a_binary_file_and_a_giant_are_no_recipes(tmp_path):
-    with pytest.raises(RecipeError, match="is a folder"):
+    with pytest.raises(RecipeError, match=r"is a folder: name a recipe. It holds none"):
         read(tmp_path)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(bytes(range(256)))

@@ -90,8 +90,7 @@ class ImageDecoder:
     def all(self) -> Tensor:
         """All images ``(N, C, H, W)``, decoded now.
 
-        One after the other: threads were tried and are slower for small images (32x32 JPEG: 0.8 s
-        became 1.4 s for 5,000), and no faster for large ones.
+        One after the other: threads were tried and are slower for small images (LOG.md).
         """
         first = self.read(0)
         whole = torch.empty(len(self), *first.shape, dtype=torch.uint8)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tutelage.core.batch import Inputs
 from tutelage.core.errors import ModelError
-from tutelage.core.registry import register
 
 Read = Callable[[nn.Module, Inputs], Tensor]
 """How a model takes inputs and where its logits ``(N, ..., C)`` are."""
@@ -47,24 +46,6 @@ class Transformers:
                 "AutoModelForImageClassification does, or give a reader of your own (read=...)."
             )
         return _tensor(model, logits)
-
-
-@register("reader", "plain")
-def plain_reader() -> Read:
-    """A model that takes one tensor (or one mapping) and returns logits."""
-    return plain
-
-
-@register("reader", "keywords")
-def keywords_reader() -> Read:
-    """A model that takes named tensors as keyword arguments and returns logits."""
-    return keywords
-
-
-@register("reader", "transformers")
-def transformers_reader(*, name: str = "pixel_values") -> Read:
-    """A model of the transformers library; ``name`` is what a bare tensor is called there."""
-    return Transformers(name)
 
 
 def reader_of(model: nn.Module) -> Read:

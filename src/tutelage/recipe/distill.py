@@ -80,6 +80,11 @@ def distill(
     written = dict(options)
     objective = written.pop("objective", None)
     own = objective if isinstance(objective, AbstractObjective) else None
+    if own is None and callable(objective):
+        raise RecipeError(
+            f"objective: got a {type(objective).__name__}: give one of tutelage.objectives, or a "
+            "subclass of AbstractLoss of your own, or a list as in a recipe."
+        )
     if own is not None and not own.needs_teacher:
         raise RecipeError(
             f"objective: {type(own).__name__} does not look at the teacher: add SoftTarget(), say."

@@ -124,7 +124,8 @@ def read(path: Path) -> Data:
 def _text(path: Path) -> str:
     if path.is_dir():
         near = [f"{path / each.name}" for each in path.iterdir() if each.suffix in _SUFFIXES]
-        raise RecipeError(f"{str(path)!r} is a folder: name a recipe. {suggest(str(path), near)}")
+        there = suggest(str(path), near) if near else "It holds none: check the path."
+        raise RecipeError(f"{str(path)!r} is a folder: name a recipe. {there}")
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
         near = [each.name for each in folder.iterdir() if each.suffix in _SUFFIXES]
