@@ -235,16 +235,15 @@ def main() -> None:
     if given.only:
         only(given.only, given.pair or next(iter(PAIRS)))
         return
-    lines = []
     pairs = [given.pair] if given.pair else list(PAIRS)[:1] if given.quick else list(PAIRS)
     for pair in pairs:
         with tempfile.TemporaryDirectory() as folder:
             rows = list(measure(pair, given, Path(folder)))
         rows += [] if given.quick else peaks(pair, "abcdf")
-        lines += [json.dumps({"benchmark": "speed", **row, **surroundings(given)}) for row in rows]
-    print("\n".join(lines))
-    if given.record:
-        append(rows, given.record)
+        stamped = [{"benchmark": "speed", **row, **surroundings(given)} for row in rows]
+        print("\n".join(map(json.dumps, stamped)), flush=True)
+        if given.record:
+            append(stamped, given.record)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,25 @@
 """Predictions, sets and reports that several tests of this room look at."""
 
+import copy
+import functools
+
 import torch
 from torch import Tensor, nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.seeds import generator
-from tutelage.evaluation import DataFacts, Latency, Measured, Predictions, Report, SeedResult
+from tutelage.data import Groups, TensorSet
+from tutelage.evaluation import (
+    DataFacts,
+    Latency,
+    Measured,
+    Predictions,
+    Report,
+    SeedResult,
+    predict,
+)
+from tutelage.evaluation.subjects import Subjects
+from tutelage.models import Observed
 
 CLASSES = ("shirt", "coat", "<b>bag</b>", "boot")
 
@@ -105,3 +119,75 @@ def resnet20() -> nn.Module:
         nn.Flatten(),
         nn.Linear(64, 10),
     )
+
+
+def stripes(total: int, seed: int, *, classes: int = 3, noise: float = 0.25) -> TensorSet:
+    """Grey 12 x 12 images, a class a stripe's place, under noise; ids from 1,000 times the seed."""
+    dice = generator(seed, "stripes")
+    targets = torch.arange(total) % classes
+    images = noise * torch.rand(total, 1, 12, 12, generator=dice)
+    for row, target in enumerate(targets.tolist()):
+        images[row, 0, 4 * target : 4 * target + 3] += 0.6
+    images = images + noise * torch.randn(images.shape, generator=dice)
+    names = tuple(f"stripe {number}" for number in range(classes))
+    ids = torch.arange(total) + 1000 * seed
+    return TensorSet(images.clamp(0, 1), targets, classes=names, ids=ids, name=f"stripes {seed}")
+
+
+def learned(examples: TensorSet, width: int, seed: int, steps: int = 40) -> Observed:
+    """A small convolutional network that has learned the stripes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(9 * width, len(examples.classes)),
+        )
+    batch = examples.batch(torch.arange(len(examples)))
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(batch.inputs), batch.targets).backward()
+        optimizer.step()
+    net.zero_grad(set_to_none=True)
+    return Observed(net.eval())
+
+
+@functools.cache
+def _models() -> dict[str, Observed]:
+    train = stripes(96, 1)
+    return {
+        "teacher": learned(train, 8, 0),
+        "student": learned(train, 4, 1),
+        "baseline": learned(train, 4, 2),
+        "control": learned(train.with_targets(train.targets.roll(1)), 4, 3, steps=5),
+    }
+
+
+def subjects(**changes) -> Subjects:
+    """Small trained models with everything a part may ask for; pass what should differ."""
+    test = stripes(90, 3)
+    sides = Groups("side", ("left", "right"), test.ids, torch.arange(90) // 3 % 2)
+    models = {role: copy.deepcopy(model) for role, model in _models().items()}
+    dice = generator(0, "grey")
+    grey = TensorSet(torch.rand(60, 1, 12, 12, generator=dice), classes=test.classes, name="grey")
+    usual = {
+        "models": models,
+        "test": test,
+        "validation": stripes(60, 2),
+        "train": stripes(96, 1),
+        "taught": stripes(96, 1),
+        "outside": {"grey": grey},
+        "groups": {"side": sides},
+        "seeds": {
+            "student": [predict(learned(stripes(96, 1), 4, 11, 10), test)],
+            "baseline": [predict(learned(stripes(96, 1), 4, 12, 10), test)],
+        },
+    }
+    return Subjects(**{**usual, **changes})

@@ -7,6 +7,7 @@ from tutelage.data.augment import Augment as Augment
 from tutelage.data.fashion import fashion_mnist as fashion_mnist
 from tutelage.data.fashion_small import fashion_mnist_small as fashion_mnist_small
 from tutelage.data.folders import image_folder as image_folder
+from tutelage.data.groups import Groups as Groups
 from tutelage.data.lazy import Decoder as Decoder
 from tutelage.data.lazy import LazySet as LazySet
 from tutelage.data.loader import Loader as Loader

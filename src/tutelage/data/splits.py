@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tutelage.core.errors import DataError
 from tutelage.core.seeds import derive, uniform
+from tutelage.data.groups import Groups
 from tutelage.data.sets import Examples
 from tutelage.data.stratify import amount, even, pick, proportional
 
@@ -66,6 +67,7 @@ class Splits:
         name: Name of the data set.
         classes: Names of the classes, in the order of their numbers.
         origin: Where it came from, as plain data: paths, checksums, statistics.
+        groups: Ways to part the examples of all splits, by name.
     """
 
     train: Examples
@@ -74,6 +76,7 @@ class Splits:
     name: str
     classes: tuple[str, ...]
     origin: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, Groups] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for first, second, shared in (

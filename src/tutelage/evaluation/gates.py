@@ -5,23 +5,10 @@ A gate fails where its figure is missing: what could not be measured was not met
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tutelage.core.errors import RecipeError, suggest
-
-
-@dataclass(frozen=True)
-class _Gate:
-    meaning: str
-    at_most: bool
-    figure: Callable[[Mapping[str, Any]], float | None]
-    unit: str = ""  # "%" for a share, "points" for a difference of shares
-
-    @property
-    def of_shares(self) -> bool:
-        """Whether its figure is a share of the examples, or a difference of two."""
-        return self.unit in ("%", "points")
+from tutelage.evaluation.gate import Gate
 
 
 def _student(key: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -56,21 +43,21 @@ def _p99(report: Mapping[str, Any]) -> float | None:
     return report["models"]["student"]["latency_ms"]["p99"]  # type: ignore[no-any-return]
 
 
-GATES: Mapping[str, _Gate] = {
-    "accuracy": _Gate("accuracy of the student", False, _student("accuracy"), "%"),
-    "accuracy_drop": _Gate("accuracy lost against the teacher", True, _accuracy_drop, "points"),
-    "agreement": _Gate("share answered as the teacher does", False, _comparison("agreement"), "%"),
-    "negative_flips": _Gate(
+GATES: Mapping[str, Gate] = {
+    "accuracy": Gate("accuracy of the student", False, _student("accuracy"), "%"),
+    "accuracy_drop": Gate("accuracy lost against the teacher", True, _accuracy_drop, "points"),
+    "agreement": Gate("share answered as the teacher does", False, _comparison("agreement"), "%"),
+    "negative_flips": Gate(
         "share right with the teacher, wrong now", True, _comparison("negative_flip_rate"), "%"
     ),
-    "worst_class_drop": _Gate("accuracy lost in any one class", True, _worst_class_drop, "points"),
-    "gain": _Gate("lower end of the gain over the baseline", False, _gain, "points"),
-    "ece": _Gate("calibration error", True, _student("ece"), "%"),
-    "p99_ms": _Gate("99th percentile of latency", True, _p99, "ms"),
-    "speedup": _Gate("median latency, teacher's over student's", False, _speedup, "×"),
-    "parameters": _Gate("parameters", True, _student("parameters")),
-    "bytes": _Gate("bytes of the weights", True, _student("bytes")),
-    "macs": _Gate("multiply-accumulates of one answer", True, _student("macs")),
+    "worst_class_drop": Gate("accuracy lost in any one class", True, _worst_class_drop, "points"),
+    "gain": Gate("lower end of the gain over the baseline", False, _gain, "points"),
+    "ece": Gate("calibration error", True, _student("ece"), "%"),
+    "p99_ms": Gate("99th percentile of latency", True, _p99, "ms"),
+    "speedup": Gate("median latency, teacher's over student's", False, _speedup, "×"),
+    "parameters": Gate("parameters", True, _student("parameters")),
+    "bytes": Gate("bytes of the weights", True, _student("bytes")),
+    "macs": Gate("multiply-accumulates of one answer", True, _student("macs")),
 }
 """All gates by name, with their meaning and whether the threshold is the most or the least."""
 
@@ -113,7 +100,8 @@ def judge(report: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[di
     judged = []
     for name, threshold in thresholds.items():
         gate = GATES[name]
-        value = gate.figure(report)
+        found = gate.figure(report)
+        value = found["mean"] if isinstance(found, Mapping) else found
         passed = value is not None and (value <= threshold if gate.at_most else value >= threshold)
         judged.append(
             {

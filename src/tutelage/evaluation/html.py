@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from tutelage.evaluation import plots
+from tutelage.evaluation.proof import found, proof
 from tutelage.evaluation.tables import (
     class_table,
     gate_table,
@@ -41,6 +42,7 @@ def page(report: Mapping[str, Any]) -> str:
         _seeds(report),
         _fidelity(report["comparison"]),
         _classes(report["comparison"]),
+        *proof(report.get("parts", {})),
         _curves(report["curves"]),
         _gates(report["gates"]),
         _origin(report),
@@ -76,7 +78,8 @@ def _summary(report: Mapping[str, Any]) -> str:
     )
     told = "".join(f"<section><h2>{head}</h2>{_bullets(lines)}</section>" for head, lines in cards)
     notes = f"<section><h2>Notes</h2>{_bullets(report['notes'])}</section>"
-    return f'<div class="three">{told}</div>' + (notes if report["notes"] else "")
+    told = f'<div class="three">{told}</div>{found(report.get("parts", {}))}'
+    return told + (notes if report["notes"] else "")
 
 
 def _models(models: Mapping[str, Any]) -> str:

@@ -91,6 +91,7 @@ class Report:
         curves: For each arm, rows ``{"step", "epoch", terms..., "validation_accuracy"}``.
         command: What to type to make all this again.
         notes: Anything a reader must know, one sentence each.
+        parts: What the parts of the proof found, by name (see `tutelage.evaluation.part`).
         level: Confidence of all intervals.
     """
 
@@ -106,6 +107,7 @@ class Report:
     curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     command: str = ""
     notes: Sequence[str] = ()
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     level: float = 0.95
 
     @cached_property
@@ -132,6 +134,7 @@ class Report:
             "environment": dict(self.environment),
             "curves": {arm: _thin(rows) for arm, rows in self.curves.items() if rows},
             "command": self.command,
+            "parts": {name: dict(part) for name, part in self.parts.items()},
         }
         notes = list(self.notes)
         found = _finite(found, "", notes)

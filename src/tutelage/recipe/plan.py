@@ -1,6 +1,6 @@
 """From a recipe to the things it names: data, networks, objective. Nothing is trained here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from tutelage.recipe.networks import (
     shown,
 )
 from tutelage.recipe.objective import Part, joined, parts_of
-from tutelage.recipe.sections import Cache, Recipe, Train
+from tutelage.recipe.sections import Cache, Named, Recipe, Train
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Plan:
         seeds: One student (and baseline) for each.
         export: Whether to write ONNX.
         gates: What must be reached.
+        report: The parts of the proof, as the recipe names them.
         recipe: The recipe with all defaults, as plain data, for the report.
         cache: How the teacher's answers are kept; None for a live teacher.
     """
@@ -106,6 +107,7 @@ class Plan:
     seeds: tuple[int, ...]
     export: bool
     gates: Mapping[str, float]
+    report: Sequence[Named]
     recipe: Mapping[str, Any]
     cache: Cache | None
 
@@ -167,6 +169,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         seeds=tuple(recipe.seeds),
         export=recipe.export,
         gates=recipe.gates,
+        report=recipe.report,
         recipe=recipe.model_dump(),
         cache=wanted.cache,
     )

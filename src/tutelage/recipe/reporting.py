@@ -30,12 +30,14 @@ from tutelage.evaluation import (
     torch_latency,
     weight_bytes,
 )
+from tutelage.evaluation.part import examine
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
 from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.caching import notes
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.plan import Plan
+from tutelage.recipe.proving import parts, subjects
 from tutelage.recipe.teaching import Taught
 from tutelage.recipe.tuning import Choice
 
@@ -104,6 +106,10 @@ def _measure(
     desk.say("measuring on the test split, opened once")
     test = made.splits.test.open("the report")
     answers = {role: predict(model, test) for role, model in models.items()}
+    others = _others(arms, test)
+    trial = subjects(made, models, test, others)
+    for role, found in answers.items():
+        trial.know(role, "test", found)
     with tempfile.TemporaryDirectory() as spare:
         files, more = _exports(models, made, folder, Path(spare))
         measured = _measured(models, answers, files, made)
@@ -114,11 +120,12 @@ def _measure(
         student=measured["student"],
         baseline=measured.get("baseline"),
         data=_facts(made, choices, len(test)),
-        seeds=_seeds(arms, answers, test),
+        seeds=_seeds(arms, answers, others),
         gates=made.gates,
         environment=environment(date=datetime.now(UTC).date().isoformat()),
         curves={trained.label: trained.curve for trained in arms.shown},
         command=command,
+        parts=examine(trial, parts(made.report), lambda title: desk.say(f"proof: {title}")),
         notes=[
             *arms.taught.notes,
             *notes(made),
@@ -130,24 +137,28 @@ def _measure(
     )
 
 
-def _seeds(arms: Arms, answers: Mapping[str, Predictions], test: Any) -> list[SeedResult]:
-    results = []
-    for index, seed in enumerate(arms.plan.seeds):
-        student = _accuracy(arms.students, index, answers.get("student"), test)
-        baseline = (
-            _accuracy(arms.baselines, index, answers.get("baseline"), test)
-            if arms.baselines
-            else None
-        )
-        results.append(SeedResult(seed, student, baseline))
-    return results
+def _others(arms: Arms, test: Any) -> dict[str, list[Predictions]]:
+    """The test answers of the seeds that are not shipped."""
+    kinds = {"student": arms.students[1:], "baseline": arms.baselines[1:]}
+    return {
+        role: [predict(trained.model, test) for trained in more]
+        for role, more in kinds.items()
+        if more
+    }
 
 
-def _accuracy(
-    trained: Sequence[Trained], index: int, first: Predictions | None, test: Any
-) -> float:
-    answers = first if index == 0 and first else predict(trained[index].model, test)
-    return accuracy(answers.logits, answers.targets)
+def _seeds(
+    arms: Arms,
+    answers: Mapping[str, Predictions],
+    others: Mapping[str, Sequence[Predictions]],
+) -> list[SeedResult]:
+    reached = {
+        role: [accuracy(each.logits, each.targets) for each in [first, *others.get(role, [])]]
+        for role, first in answers.items()
+    }
+    alone = reached.get("baseline", [None] * len(arms.plan.seeds))
+    found = zip(arms.plan.seeds, reached["student"], alone, strict=True)
+    return [SeedResult(*each) for each in found]
 
 
 def _exports(

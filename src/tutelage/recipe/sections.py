@@ -68,6 +68,10 @@ def _all_different(seeds: list[int]) -> list[int]:
     return seeds
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 Name = Annotated[Named, BeforeValidator(_named)]
 
 
@@ -267,6 +271,8 @@ class Recipe(Section):
         tune: What to choose on validation first.
         export: Whether to write ONNX.
         gates: What the student must reach (see `tutelage.evaluation.gates`).
+        report: Which parts the proof has: ``standard`` (all that are quick), ``full``, ``none``,
+            or a list of names with options (``tutelage methods part`` lists them).
     """
 
     recipe: Literal[1]
@@ -284,3 +290,4 @@ class Recipe(Section):
     tune: Tune | None = None
     export: bool = True
     gates: dict[str, float] = {}
+    report: Annotated[list[Name], BeforeValidator(_listed)] = [Named(name="standard")]

@@ -17,6 +17,7 @@ from tutelage.recipe.equipment import check_train, loader
 from tutelage.recipe.kept import as_read, check_cache, check_features, fixed_views
 from tutelage.recipe.objective import Part, joined
 from tutelage.recipe.plan import Given, Plan, plan
+from tutelage.recipe.proving import parts
 from tutelage.recipe.sections import Cache, Recipe
 from tutelage.recipe.tuning import check_candidates, tuned
 
@@ -66,6 +67,7 @@ def try_out(made: Plan) -> None:
 def _check_words(recipe: Recipe) -> None:
     """What can be told from the recipe alone."""
     check_cache(recipe)
+    parts(recipe.report)
     for name, threshold in recipe.gates.items():
         try:
             check_gates({name: threshold})

@@ -1,0 +1,3 @@
+"""The parts of a report, one file each; importing this puts them on their shelf."""
+
+from tutelage.evaluation.parts.flips import Flips as Flips
