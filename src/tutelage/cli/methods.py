@@ -11,6 +11,7 @@ from rich.text import Text
 # Importing a room puts its names on the shelves.
 import tutelage.data as _data
 import tutelage.engine as _engine
+import tutelage.evaluation.parts as _parts
 import tutelage.models as _models
 import tutelage.objectives as _objectives
 import tutelage.settings as _settings
@@ -18,7 +19,7 @@ from tutelage.cli.equations import readable
 from tutelage.core.catalogue import Card, cards
 from tutelage.core.errors import RecipeError, suggest
 
-ROOMS = (_data, _engine, _models, _objectives, _settings)
+ROOMS = (_data, _engine, _models, _objectives, _parts, _settings)
 """Where names come from."""
 
 _GIVEN = {"classes", "channels", "inputs", "row", "size", "learning_rate"}
