@@ -14,7 +14,6 @@ made.
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from tutelage.data import Loader, TensorSet
 from tutelage.teachers import Cached
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.shared import append, stamp
+from benchmarks.shared import Peak, append, stamp
 
 BATCH = 128
 
@@ -91,7 +90,7 @@ def measure(row: Row, *, passes: int, seed: int, share: float) -> Mapping[str, o
     def free(batch: Batch) -> Tensor:
         return ask(batch).logits
 
-    before = peak()
+    peak = Peak()
     batches, ordered = list(loader.epoch(0)), list(loader.in_order().epoch(0))
     alone = timed(lambda: [free(batch) for batch in ordered])
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +115,7 @@ def measure(row: Row, *, passes: int, seed: int, share: float) -> Mapping[str, o
         "fp32_bytes_each": 4 * row.classes,
         "bytes": filled.bytes,
         "examples": count,
-        "peak_mb": round(peak() - before, 1),
+        "peak_mb": peak.grown,
         **facts(seed),
     }
 
@@ -150,11 +149,6 @@ def one_file_each(*, seed: int, count: int) -> Mapping[str, object]:
         "examples": count,
         **facts(seed),
     }
-
-
-def peak() -> float:
-    """The most memory that this process held so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def facts(seed: int) -> Mapping[str, object]:

@@ -6,9 +6,10 @@
     python benchmarks/settings.py --table          # what is known so far, as Markdown
 
 Each way takes three seeds or more. The same way under a teacher that was never trained shows what
-the procedure does without knowledge; the student alone, from the same seeds, is what a gain is
-measured against. Nothing is chosen here: settings are as written in `benchmarks/ways/`. Rows are
-appended as they are done, and ways that are there already are passed over.
+the procedure does without knowledge (a way that asks no teacher has no such row); the student
+alone, from the same seeds, is what a gain is measured against. Nothing is chosen here: settings are
+as written in `benchmarks/ways/`. Rows are appended as they are done, and ways that are there
+already are passed over.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import json
 import pkgutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,17 @@ def untrained(setting: Setting) -> Frozen:
     return Frozen(Observed(model, intake=setting.intake()))
 
 
+@contextmanager
+def counted(teacher: Frozen) -> Iterator[list[int]]:
+    """How large the batches were that it was asked."""
+    asked: list[int] = []
+    hook = teacher.register_forward_hook(lambda module, given, answer: asked.append(len(given[0])))
+    try:
+        yield asked
+    finally:
+        hook.remove()
+
+
 class Bench:
     """One setting and its controls."""
 
@@ -98,8 +111,11 @@ class Bench:
     def row(self, name: str, way: ways.Way, control: Sequence[float]) -> dict[str, Any]:
         """A way's figures, and those of its controls."""
         started = time.perf_counter()
-        each = self.reached(way, self.setting.teachers[0])
-        random = self.reached(way, self.random) if control else []
+        teacher = self.setting.teachers[0]
+        with counted(teacher) as asked:
+            each = self.reached(way, teacher)
+        # Who asks no teacher gets the same under any.
+        random = self.reached(way, self.random) if control and asked else []
         several = len(each) > 1
         interval = mean_interval(each) if several else None
         gain = paired_interval(each, control) if several and control else None
@@ -113,6 +129,7 @@ class Bench:
             "interval": [interval.low, interval.high] if interval else None,
             "gain": [gain.mean, gain.low, gain.high] if gain else None,
             "random_teacher": sum(random) / len(random) if random else None,
+            "asks_teacher": bool(asked),
             "each": each,
             "steps": self.setting.steps,
             "seeds": list(self.seeds),

@@ -1,6 +1,8 @@
 """What all benchmarks do alike: where a figure was measured, and how its row is kept."""
 
 import json
+import resource
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from tutelage.evaluation.environment import environment
 
 RESULTS = Path(__file__).with_name("results")
+_STATUS = Path("/proc/self/status")
 
 
 def stamp() -> dict[str, Any]:
@@ -19,6 +22,33 @@ def stamp() -> dict[str, Any]:
     threads = torch.get_num_threads()
     hardware = f"{found['device']} {found['platform']}, {found['cores']} cores, {threads} thread(s)"
     return {"date": found["date"], "versions": found["versions"], "hardware": hardware}
+
+
+class Peak:
+    """Most memory of this process since this was made, where the system can tell that; else ever.
+
+    On Linux the kernel's high-water mark is set back. (`getrusage` there even counts what the
+    parent held before it started this process.)
+    """
+
+    def __init__(self) -> None:
+        if _STATUS.exists():
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        self._before = self.megabytes
+
+    @property
+    def megabytes(self) -> float:
+        """The mark itself."""
+        if _STATUS.exists():
+            lines = _STATUS.read_text(encoding="utf-8").splitlines()
+            return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 1024
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    @property
+    def grown(self) -> float:
+        """By how much it rose."""
+        return round(self.megabytes - self._before, 1)
 
 
 def kept(path: Path) -> dict[str, dict[str, Any]]:

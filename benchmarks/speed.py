@@ -34,7 +34,7 @@ from benchmarks.rivals.by_hand import ByHand
 from benchmarks.rivals.environment import Torchdistill, Unavailable, prepared
 from benchmarks.rivals.job import ALPHA, DECAY, MOMENTUM, PAD, PAIRS, RATE, TEMPERATURE, Job
 from benchmarks.rivals.per_item import PerItem
-from benchmarks.shared import append, stamp
+from benchmarks.shared import Peak, append, stamp
 
 from tutelage.core.batch import Batch
 from tutelage.core.outputs import Answers, Outputs
@@ -189,8 +189,7 @@ def peaks(pair: str, letters: str) -> Iterator[dict[str, Any]]:
 
 def only(letter: str, pair: str) -> None:
     """One way alone; prints the process's peak."""
-    import resource
-
+    peak = Peak()
     with tempfile.TemporaryDirectory() as folder:
         job = Job(pair)
         if letter in "ab":
@@ -203,8 +202,7 @@ def only(letter: str, pair: str) -> None:
                 job, loader, kept(teacher, loader, Path(folder))[0] if letter == "d" else teacher
             )
         way(20)
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    print(peak.megabytes)
 
 
 def surroundings(given: argparse.Namespace) -> Mapping[str, Any]:

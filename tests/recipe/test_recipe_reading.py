@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recipe_samples import small
 
@@ -94,7 +94,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text("abc1e~", min_size=1), plain, min_size=1))
 def test_what_is_written_is_read_back_as_it_was(content):
     assert parse(written(content)) == content

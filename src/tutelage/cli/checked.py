@@ -23,7 +23,8 @@ def show(found: Checked) -> None:
         terms.add_row(
             Text(share.term), f"{share.value:.4g}", f"{share.gradient:.4g}", percent(share.share)
         )
-    console.print(terms)
+    if found.shares:
+        console.print(terms)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in found.seconds.items())
     console.print(
         f"estimated time here and now: {stages}; in all {sum(found.seconds.values()):.0f} s"

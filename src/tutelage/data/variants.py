@@ -62,6 +62,7 @@ class Rotations:
             yield _several(batch, turned, self.labels)
 
 
+@register("variant", "strong")
 class StrongViews:
     """Each batch of N examples with a strongly augmented view of each: 2 N rows.
 

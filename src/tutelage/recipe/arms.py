@@ -11,6 +11,7 @@ from torch import Tensor
 from tutelage.core.batch import Batch
 from tutelage.core.errors import Diverged
 from tutelage.core.source import Source
+from tutelage.data.loader import Loader
 from tutelage.data.sets import Examples
 from tutelage.engine import AbstractSetting, Hook, Keep, LogFile, ProgressBar, Validation, fit
 from tutelage.engine.hooks import Means
@@ -113,7 +114,7 @@ def train_arm(
     validation: Examples,
     desk: Desk,
     fixed: Mapping[str, int] | None = None,
-    several: Callable[[Source[Batch]], Source[Batch]] = lambda batches: batches,
+    several: Callable[[Loader], Source[Batch]] = lambda batches: batches,
 ) -> Trained:
     """Train one network, or take it from the folder where it is finished already.
 
@@ -127,7 +128,7 @@ def train_arm(
         validation: Measured after epochs; the test set is not seen here.
         desk: Folder and console.
         fixed: Views of a number and seed of their own, for cached answers.
-        several: Makes versions of each example of a batch.
+        several: Makes of the loader what the setting reads.
 
     Raises:
         Diverged: A loss was not finite, or the network collapsed: it says which.

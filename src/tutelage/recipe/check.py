@@ -29,6 +29,7 @@ from tutelage.recipe.suiting import unsuited
 from tutelage.recipe.teaching import kept_teacher, shortfall
 from tutelage.recipe.trying import planned
 from tutelage.recipe.validated import recipe_from
+from tutelage.recipe.ways import CLASSIC
 from tutelage.settings import Alone, Classic
 
 _PROBE_STEPS = 8
@@ -88,6 +89,7 @@ def check(data: Data) -> Checked:
     said = [] if found is None else shortfall(made.teacher, found, "")
     said += unsuited(made, teacher.observed)
     said += _faint(shares)
+    said += made.way.notes()
     if found is None:
         said.append(
             "the teacher is not trained yet, so the shares above are those of an untrained one: "
@@ -108,6 +110,8 @@ def check(data: Data) -> Checked:
 
 def gradient_shares(made: Plan, teacher: Frozen) -> list[Share]:
     """How much each term of the objective would pull at the student, before the first step."""
+    if made.way.named.name != CLASSIC:
+        return []  # what the terms compare is known in the run alone
     student = learner(made.learning(made.seeds[0], teacher.observed), made.train)
     setting = Classic(student, teacher, made.objective())
     batches = made.several(loader(made.splits.train, made.train, made.seeds[0]))
@@ -166,7 +170,7 @@ def _seconds(made: Plan, recipe: Recipe, teacher: Frozen, kept: bool) -> dict[st
         found["baseline"] = one * (runs + trials["baseline"])
     student = learner(made.learning(made.seeds[0], teacher.observed), made.train)
     several = made.several(loader(splits.train, made.train, 0))
-    one = _one(Classic(student, teacher, made.objective()), several, made.train)
+    one = _one(made.setting(student, teacher, made.seeds[0]), several, made.train)
     found["student"] = one * (runs + trials["student"])
     return found
 

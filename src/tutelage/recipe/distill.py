@@ -24,7 +24,9 @@ from tutelage.recipe.validated import recipe_from
 Network = nn.Module | Callable[[], nn.Module] | str | Mapping[str, Any]
 _OWN = "python"
 _DEFAULT = [{"ce": {"weight": 0.5}}, {"kd": {"weight": 0.5, "temperature": 2}}]
-_OPTIONS = sorted(set(Recipe.model_fields) - {"recipe", "data", "teacher", "student"} | {"labels"})
+_OF_DATA = ("labels", "variants")
+_OTHERWISE = {"recipe", "data", "teacher", "student"}
+_OPTIONS = sorted({*Recipe.model_fields, *_OF_DATA} - _OTHERWISE)
 
 
 def distill(
@@ -53,7 +55,8 @@ def distill(
         resume: Go on with the run in ``out``.
         quiet: Print nothing.
         **options: Sections of a recipe: ``objective`` (an objective, or a list as in a recipe),
-            ``train``, ``baseline``, ``seeds``, ``tune``, ``labels``, ``gates``, ``export``,
+            ``setting``, ``train``, ``baseline``, ``seeds``, ``tune``, ``labels``, ``variants``,
+            ``gates``, ``report``, ``export``,
             ``name``, ``about``.
 
     Returns:
@@ -93,7 +96,7 @@ def distill(
     recipe: Data = {
         "recipe": 1,
         "name": written.pop("name", "distill"),
-        "data": {"source": _OWN, "labels": written.pop("labels", None)},
+        "data": {"source": _OWN, **{key: written.pop(key, None) for key in _OF_DATA}},
         "objective": [_OWN] if own is not None else _DEFAULT if objective is None else objective,
         **written,
     }

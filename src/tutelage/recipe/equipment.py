@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tutelage.core.batch import Batch
@@ -15,7 +16,7 @@ from tutelage.data.sets import Examples
 from tutelage.engine import Learner, Machine
 from tutelage.models import Observed
 from tutelage.recipe import schema
-from tutelage.recipe.sections import Named, Train
+from tutelage.recipe.sections import Name, Named, Train
 
 
 def learner(model: Observed, train: Train, key: str = "train") -> Learner:
@@ -66,9 +67,18 @@ def variants(written: Named | None) -> Callable[[Source[Batch]], Source[Batch]]:
     """
     if written is None:
         return lambda batches: batches
-    schema.checked("variant", written, "data.variants", {"source"})
+    options, given = dict(written.options), {}
+    if "augment" in options:  # a list of names, as in train
+        try:
+            steps = TypeAdapter(list[Name]).validate_python(options.pop("augment"))
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise RecipeError(f"data.variants.{written.name}.augment: {said}.") from error
+        given["augment"] = _augment(steps, f"data.variants.{written.name}.augment")
+    plain = Named(name=written.name, options=options)
+    schema.checked("variant", plain, "data.variants", {"source", *given})
     return lambda batches: cast(
-        "Source[Batch]", schema.build("variant", written, "data.variants", source=batches)
+        "Source[Batch]", schema.build("variant", plain, "data.variants", source=batches, **given)
     )
 
 

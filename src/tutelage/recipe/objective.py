@@ -36,18 +36,20 @@ _WITHIN = {"objective": Inner, "weighting": By}
 """What an option of such a type holds: another registered thing, with options of its own."""
 
 
-def parts_of(written: Sequence[Named], examples: int | None = None) -> list[Part]:
+def parts_of(
+    written: Sequence[Named], examples: int | None = None, heard: bool = False
+) -> list[Part]:
     """``[{ce: {weight: 0.1}}, {kd: {weight: 0.9, temperature: 4}}]``, each made and weighted.
 
     Args:
         written: As the recipe has it.
         examples: How many example numbers there are, for objectives that remember each.
+        heard: Whether the teacher is heard anyway, or nobody has to: else one term must.
 
     Raises:
         RecipeError: One line naming key, value and remedy.
     """
     parts: list[Part] = []
-    heard = False
     for index, named in enumerate(written):
         key, options = f"objective.{index}", dict(named.options)
         weight = options.pop("weight", 1.0)

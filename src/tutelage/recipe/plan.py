@@ -6,13 +6,16 @@ from typing import Any
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import TutelageError
+from tutelage.core.outputs import Answers
+from tutelage.core.seeds import derive
 from tutelage.core.source import Source
-from tutelage.data import Splits, labelled
+from tutelage.data import Loader, Splits, labelled
 from tutelage.data.sets import Examples
+from tutelage.engine import AbstractSetting, Learner
 from tutelage.models import Observed, class_order
 from tutelage.objectives.base import AbstractObjective
 from tutelage.recipe import schema
-from tutelage.recipe.equipment import variants
+from tutelage.recipe.equipment import learner, variants
 from tutelage.recipe.networks import (
     Join,
     Make,
@@ -24,6 +27,7 @@ from tutelage.recipe.networks import (
 )
 from tutelage.recipe.objective import Part, joined, parts_of
 from tutelage.recipe.sections import Cache, Named, Recipe, Train
+from tutelage.recipe.ways import Way, way
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class TeacherPlan:
         make: Makes it, with the weights it starts with.
         shown: What people call it.
         given: Whether it knows something already.
+        way: Who learns from whom.
         train: How it is trained first, if it is.
         seed: Of its first weights and its training.
         sees: What it is trained on.
@@ -84,6 +89,7 @@ class Plan:
         several: Makes versions of each example of the batches that the student learns from.
         shown: What people call the student.
         parts: Makes the objective's parts anew, for each student.
+        way: Who learns from whom.
         train: How the student learns.
         baseline: How the same student learns without a teacher; None for no baseline.
         seeds: One student (and baseline) for each.
@@ -99,9 +105,10 @@ class Plan:
     teacher: TeacherPlan
     student: Make
     join: Join | None
-    several: Callable[[Source[Batch]], Source[Batch]]
+    several: Callable[[Loader], Source[Batch]]
     shown: str
     parts: Callable[[], list[Part]]
+    way: Way
     train: Train
     baseline: Train | None
     seeds: tuple[int, ...]
@@ -119,6 +126,14 @@ class Plan:
     def objective(self) -> AbstractObjective:
         """The objective, made anew."""
         return joined(self.parts())
+
+    def setting(self, student: Learner, teacher: Answers, seed: int) -> AbstractSetting[Any]:
+        """The way of teaching for one student; peers have first weights of their own."""
+
+        def peer(number: int) -> Learner:
+            return learner(self.student(derive(seed, "peer", number)), self.train)
+
+        return self.way.setting(student, teacher, self.objective(), peer)
 
 
 def plan(recipe: Recipe, given: Given) -> Plan:
@@ -150,20 +165,23 @@ def plan(recipe: Recipe, given: Given) -> Plan:
             statistics,
         ],
     )
-    given_objective = given.objective
+    given_objective, examples = given.objective, int(splits.train.ids.max()) + 1
+    taught = way(recipe.setting, examples, recipe.train.epochs)
+    several = variants(recipe.data.variants)
     return Plan(
         name=recipe.name,
         splits=splits,
         teacher=teacher,
         student=given.student or network("student", recipe.student, shape, ours, statistics),
         join=None if recipe.student.graft is None else grafting(recipe.student.graft, shape),
-        several=variants(recipe.data.variants),
+        several=lambda loader: several(taught.feed(loader)),
         shown=shown(recipe.student.model),
         parts=(
             (lambda: [Part("objective", given_objective(), "an objective of your own")])
             if given_objective is not None
-            else (lambda: parts_of(recipe.objective, int(splits.train.ids.max()) + 1))
+            else (lambda: parts_of(recipe.objective, examples, heard=not taught.asks_teacher))
         ),
+        way=taught,
         train=recipe.train,
         baseline=recipe.baseline,
         seeds=tuple(recipe.seeds),

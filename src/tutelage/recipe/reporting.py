@@ -129,6 +129,7 @@ def _measure(
         notes=[
             *arms.taught.notes,
             *notes(made),
+            *made.way.notes(),
             *_given(arms, test),
             *map(_tuned, choices),
             *_times(arms),

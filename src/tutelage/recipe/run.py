@@ -34,7 +34,7 @@ from tutelage.recipe.together import by_first
 from tutelage.recipe.trying import planned
 from tutelage.recipe.tuning import Choice, choose, tuned
 from tutelage.recipe.validated import recipe_from
-from tutelage.settings import Alone, Classic
+from tutelage.settings import Alone
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def student_arm(made: Plan, taught: Taught, seed: int, label: str, desk: Desk) -
         return train_arm(
             label,
             lambda: made.learning(seed, taught.model.observed),
-            lambda learner: Classic(learner, teacher, made.objective()),
+            lambda learner: made.setting(learner, teacher, seed),
             made.splits.train,
             train=made.train,
             seed=derive(seed, "run"),

@@ -267,6 +267,8 @@ class Recipe(Section):
         teacher: Who teaches.
         student: Who learns.
         objective: What the student should become: weighted terms.
+        setting: Who learns from whom: ``classic`` (the student from its teacher), or another name
+            of ``tutelage methods setting`` with options.
         baseline: How the same student learns alone, merged over ``train``; false for none.
         tune: What to choose on validation first.
         export: Whether to write ONNX.
@@ -286,6 +288,7 @@ class Recipe(Section):
     teacher: Teacher
     student: Student
     objective: Annotated[list[Name], Field(min_length=1)]
+    setting: Name = Named(name="classic")
     baseline: Train | None = None
     tune: Tune | None = None
     export: bool = True

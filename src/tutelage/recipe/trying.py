@@ -12,14 +12,15 @@ from tutelage.core.errors import DataError, MissingFeature, RecipeError, Tutelag
 from tutelage.core.outputs import Outputs
 from tutelage.data import labelled
 from tutelage.evaluation.gates import check_gates
-from tutelage.models import Observed
-from tutelage.recipe.equipment import check_train, loader
+from tutelage.models import Frozen, Observed
+from tutelage.recipe.equipment import check_train, learner, loader
 from tutelage.recipe.kept import as_read, check_cache, check_features, fixed_views
 from tutelage.recipe.objective import Part, joined
 from tutelage.recipe.plan import Given, Plan, plan
 from tutelage.recipe.proving import parts
 from tutelage.recipe.sections import Cache, Recipe
 from tutelage.recipe.tuning import check_candidates, tuned
+from tutelage.recipe.ways import CLASSIC
 
 _ROWS = 8
 
@@ -136,6 +137,15 @@ def _compare(made: Plan) -> None:
     for part in parts:
         _value(part, learning, theirs, batch)
     _value(Part("objective", joined(parts), "these terms"), learning, theirs, batch)
+    _prepare(made, student, teacher, batch)
+
+
+def _prepare(made: Plan, student: Observed, teacher: Observed, batch: Batch) -> None:
+    """A way of teaching that is not the usual one looks at a batch of its own, too."""
+    if made.way.named.name == CLASSIC:
+        return
+    student.release()
+    made.setting(learner(student, made.train), Frozen(teacher), made.seeds[0]).prepare(batch)
 
 
 def _first_examples(made: Plan) -> Batch:

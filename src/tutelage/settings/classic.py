@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tutelage.core.batch import Batch
 from tutelage.core.outputs import Answers, Tapped, Terms
+from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
 from tutelage.models.observed import Frozen, Observed
@@ -15,6 +16,7 @@ from tutelage.settings.probing import asked, check_student, lend, probed
 from tutelage.settings.probing import probe as probe
 
 
+@register("setting", "classic")
 class Classic(AbstractSetting[Batch]):
     """The student answers, the teacher answers, the objective compares.
 

@@ -9,6 +9,7 @@ from functools import partial
 from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError
 from tutelage.core.outputs import Outputs, Terms
+from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
 from tutelage.objectives.base import AbstractObjective
@@ -18,6 +19,7 @@ from tutelage.settings.peers import Shared, averaged, check_peers, copies_of, li
 from tutelage.settings.probing import lend, probed
 
 
+@register("setting", "mutual")
 class Mutual(AbstractSetting[Batch]):
     r"""DML: every peer learns from the labels and from what all others answer.
 

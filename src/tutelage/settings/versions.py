@@ -1,4 +1,4 @@
-"""(No situation) Batches that hold two versions of each example, one after the other."""
+"""Batches that hold two versions of each example, one after the other."""
 
 import torch
 from torch import Tensor

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError
+from tutelage.settings.versions import check_pairs
 
 
 def both_views(item: Batch, asker: str) -> Batch:
@@ -34,12 +35,11 @@ def both_views(item: Batch, asker: str) -> Batch:
             f"{asker} needs two views of each example, and this {type(item).__name__} has no "
             "variants: wrap the loader in tutelage.data.StrongViews."
         )
-    pattern = torch.arange(len(variant), device=variant.device) % 2
-    pairs = len(variant) % 2 == 0 and torch.equal(variant, pattern.to(variant.dtype))
-    if not pairs or (item.ids is not None and not torch.equal(item.ids[::2], item.ids[1::2])):
+    check_pairs(item, asker)
+    if item.ids is not None and not torch.equal(item.ids[::2], item.ids[1::2]):
         raise DataError(
-            f"{asker} needs rows of variants 0, 1, 0, 1, ..., two of each example, and got "
-            f"{variant[:6].tolist()} ...: wrap the loader in tutelage.data.StrongViews."
+            f"{asker} needs the two views of one example side by side, and the first rows have "
+            f"ids {item.ids.tolist()[:4]}: wrap the loader in tutelage.data.StrongViews."
         )
     weak = item[::2]
     return Batch({"weak": inputs[::2], "strong": inputs[1::2]}, weak.targets, weak.mask, weak.ids)
