@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from tutelage.cli.methods import ROOMS
 from tutelage.core.catalogue import Card, cards
 from tutelage.core.registry import kinds
 from tutelage.objectives.conventions import CONVENTIONS
@@ -21,6 +22,7 @@ _WRITTEN = "Written by `scripts/docs` from signatures and docstrings."
 
 def pages() -> dict[str, str]:
     """All pages by file name."""
+    assert ROOMS, "importing the rooms puts their names on the shelves"
     objectives = cards("objective")
     families = sorted({str(card.knowledge) for card in objectives})
     made = {
