@@ -12,6 +12,7 @@ from tutelage.core.errors import DataError, ModelError
 from tutelage.data import Loader, load
 from tutelage.engine import Learner, adamw, fit, one_cycle
 from tutelage.evaluation import (
+    Effort,
     ExitPolicy,
     certainty,
     choose_thresholds,
@@ -19,6 +20,7 @@ from tutelage.evaluation import (
     exit_costs,
     exit_curve,
     exit_logits,
+    exit_times,
 )
 from tutelage.models import Intake, Observed, build_model
 from tutelage.objectives import CrossEntropy
@@ -185,6 +187,20 @@ def test_on_real_images_the_budget_holds_and_buys_accuracy(taught):
     for low, high in itertools.pairwise(reached):
         assert high > low - 0.03
     assert reached[-1] > reached[0] + 0.02
+
+
+def test_a_budget_in_time_is_kept_by_the_times_measured(taught):
+    model, splits = taught
+    validation = splits.validation
+    times = exit_times(model, validation.batch(torch.arange(2)), effort=Effort(2, 20, 5, 10))
+    assert len(times) == 3
+    assert times == sorted(times)
+    assert all(time > 0 for time in times)
+    exits, between = exit_logits(model, validation), (times[0] + times[-1]) / 2
+    policy = choose_thresholds(exits, validation.targets, times, between, unit="ms")
+    assert policy.unit == "ms"
+    assert policy.expected <= between
+    assert policy.costs == tuple(times)
 
 
 def test_a_policy_for_other_exits_and_a_model_without_are_refused(taught):

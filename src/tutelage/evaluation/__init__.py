@@ -11,6 +11,7 @@ from tutelage.evaluation.exits import choose_thresholds as choose_thresholds
 from tutelage.evaluation.exits import exit_costs as exit_costs
 from tutelage.evaluation.exits import exit_curve as exit_curve
 from tutelage.evaluation.exits import exit_logits as exit_logits
+from tutelage.evaluation.exits import exit_times as exit_times
 from tutelage.evaluation.fidelity import agreement as agreement
 from tutelage.evaluation.fidelity import jensen_shannon as jensen_shannon
 from tutelage.evaluation.fidelity import negative_flip_rate as negative_flip_rate

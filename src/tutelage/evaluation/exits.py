@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError
+from tutelage.evaluation.latency import Effort, torch_latency
 from tutelage.evaluation.macs import macs
 from tutelage.evaluation.policy import ExitPolicy, certainty, early
 from tutelage.evaluation.predict import Examples, evaluating
@@ -142,14 +143,46 @@ def exit_costs(model: Observed, example: Batch) -> list[int]:
         model: A `tutelage.models.WithExits`, observed.
         example: At least one example; the first is used.
     """
+    with evaluating(model):
+        return [
+            macs(lambda batch, to=policy: early(model, batch, to)[0], example)  # type: ignore[misc]
+            for policy in _each_exit(model)
+        ]
+
+
+def exit_times(
+    model: Observed, example: Batch, *, threads: int = 1, effort: Effort | None = None
+) -> list[float]:
+    """Median milliseconds of one example that leaves at each exit, measured in turns, in PyTorch.
+
+    For a budget in time: ``choose_thresholds(..., costs=exit_times(...), budget=5.0, unit="ms")``.
+    It holds where it was measured; a later exit that measures faster than one before it (noise,
+    on a very small network) is given that one's time.
+
+    Args:
+        model: A `tutelage.models.WithExits`, observed.
+        example: At least one example; the first is used.
+        threads: How many it may use.
+        effort: How long and how often.
+    """
+    leaving = {
+        f"{number}": lambda batch, to=policy: early(model, batch, to)[0]
+        for number, policy in enumerate(_each_exit(model))
+    }
+    with evaluating(model):
+        found = torch_latency(leaving, example[:1], threads=threads, effort=effort)
+    return list(accumulate((found[name].p50 for name in leaving), max))
+
+
+def _each_exit(model: Observed) -> list[ExitPolicy]:
+    """For each exit, the policy by which everybody leaves there."""
     ways = len(with_exits(model).names)
-    found = []
-    for last in range(ways + 1):
-        thresholds = [0.0 if number == last else None for number in range(ways)]
-        policy = ExitPolicy(tuple(thresholds), (0.0,) * (ways + 1))
-        with evaluating(model):
-            found.append(macs(lambda batch, to=policy: early(model, batch, to)[0], example))  # type: ignore[misc]
-    return found
+    return [
+        ExitPolicy(
+            tuple(0.0 if number == last else None for number in range(ways)), (0.0,) * (ways + 1)
+        )
+        for last in range(ways + 1)
+    ]
 
 
 def _candidates(sure: Tensor, tried: int) -> list[float | None]:
