@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 from tutelage.core.errors import DataError
+from tutelage.data.columns import Table, is_number
+
+MOST_GROUPS = 64
+"""Different values up to which a column is one of groups."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,9 @@ class Groups:
 
     @classmethod
     def from_values(cls, name: str, values: Sequence[str], ids: Tensor) -> "Groups":
-        """Groups by the words of a column; the empty word is "not known"."""
-        names = tuple(sorted({value for value in values if value}))
+        """Groups by the words of a column, sorted (numbers by size); "" is "not known"."""
+        found = {value for value in values if value}
+        names = tuple(sorted(found, key=float) if all(map(is_number, found)) else sorted(found))
         places = {value: place for place, value in enumerate(names)}
         numbers = torch.tensor([places.get(value, -1) for value in values], dtype=torch.long)
         return cls(name, names, ids, numbers)
@@ -61,3 +66,65 @@ class Groups:
         known = self.ids[order]
         places = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
         return torch.where(known[places] == ids, self.numbers[order][places], -1)
+
+    def balanced(self, ids: Tensor, targets: Tensor) -> Tensor:
+        r"""Weights of examples under which every cell (group, class) counts the same.
+
+        .. math:: w_n = \frac{N}{K \, N_{g(n), y(n)}}
+
+        with N known examples in K cells that are not empty: their mean is 1 over these examples.
+        An example of no known group, or without a label, has weight 1.
+
+        Args:
+            ids: Example numbers ``(N,)``, of the training set, say.
+            targets: Their class numbers ``(N,)``, negative where unlabelled.
+
+        Returns:
+            ``(N,)`` of float32.
+
+        Example:
+            >>> sex = Groups("sex", ("F", "M"), torch.arange(4), torch.tensor([0, 0, 0, 1]))
+            >>> sex.balanced(torch.arange(4), torch.zeros(4, dtype=torch.long))
+            tensor([0.6667, 0.6667, 0.6667, 2.0000])
+
+        Paper: Kamiran and Calders, Data preprocessing techniques for classification without
+        discrimination, 2012; here cells are made equal, not merely independent of the class.
+        """
+        if ids.shape != targets.shape:
+            raise DataError(
+                f"{tuple(ids.shape)} ids and {tuple(targets.shape)} targets were given: one class "
+                "number for each id is needed."
+            )
+        numbers = self.of(ids)
+        weights = torch.ones(len(ids))
+        known = (numbers >= 0) & (targets >= 0)
+        if bool(known.any()):
+            cells = numbers[known] * (int(targets.max()) + 1) + targets[known]
+            sizes = torch.bincount(cells)
+            weights[known] = len(cells) / ((sizes > 0).sum() * sizes[cells].float())
+        return weights
+
+
+def by_columns(tables: Sequence[Table], columns: Sequence[str]) -> dict[str, Groups]:
+    """Columns as groups; rows are numbered on through the tables, as ids.
+
+    Args:
+        tables: Of the same columns: train, then test.
+        columns: Which; missing cells are "not known".
+
+    Raises:
+        DataError: A column has no known value, or more than 64 different ones.
+    """
+    found = {}
+    for name in dict.fromkeys(columns):
+        cells = [
+            "" if cell in table.missing else cell for table in tables for cell in table.column(name)
+        ]
+        groups = Groups.from_values(name, cells, torch.arange(len(cells)))
+        if not 1 <= len(groups.names) <= MOST_GROUPS:
+            raise DataError(
+                f"groups column {name!r} of {tables[0].path!r} has {len(groups.names)} different "
+                f"values, expected 1 to {MOST_GROUPS}: give a column of few, such as age bands."
+            )
+        found[name] = groups
+    return found

@@ -8,6 +8,7 @@ import torch
 from tutelage.core.errors import DataError, suggest
 from tutelage.core.registry import register
 from tutelage.data.columns import Column, Table, is_number, learn
+from tutelage.data.groups import by_columns
 from tutelage.data.paths import existing
 from tutelage.data.sets import Examples, TensorSet
 from tutelage.data.splits import Sealed, Splits, split_up
@@ -23,6 +24,7 @@ def csv(
     columns: list[str] | None = None,
     categorical: list[str] | None = None,
     ignore: list[str] | None = None,
+    groups: list[str] | None = None,
     missing: str = "error",
     missing_values: list[str] | None = None,
     rename: dict[str, str] | None = None,
@@ -48,6 +50,8 @@ def csv(
         columns: Names of the columns, where the file has no header line.
         categorical: Columns of numbers that are codes, to be one-hot.
         ignore: Columns to leave out.
+        groups: Columns whose values are groups, such as ``[sex, race]``: figures are cut by them.
+            They stay features, unless they are ignored; a missing cell is "not known".
         missing: What a missing cell is: "error", or "mean" to fill in the training mean of its
             features (for one-hot: the share of each value).
         missing_values: Cells that mean "not known"; None for the usual ones, such as "" and "?".
@@ -79,7 +83,7 @@ def csv(
     unknown = frozenset(MISSING if missing_values is None else missing_values)
     table = _read(path, "csv path", columns, delimiter, unknown, target)
     _known(target, "target", table)
-    for name in (*(categorical or ()), *(ignore or ())):
+    for name in (*(categorical or ()), *(ignore or ()), *(groups or ())):
         _known(name, "column", table)
     tables = {"train": table}
     if test_path is not None:
@@ -123,6 +127,7 @@ def csv(
         "csv",
         tuple(classes),
         origin,
+        by_columns(list(tables.values()), groups or ()),
     )
 
 

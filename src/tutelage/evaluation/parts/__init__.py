@@ -1,3 +1,4 @@
 """The parts of a report, one file each; importing this puts them on their shelf."""
 
+from tutelage.evaluation.parts.fairness import Fairness as Fairness
 from tutelage.evaluation.parts.flips import Flips as Flips
