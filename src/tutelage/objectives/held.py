@@ -101,15 +101,16 @@ def keep_or_adapt(
 def bound(held: nn.ModuleDict, key: str, asker: str) -> nn.Module:
     """The module under ``key``, refused in one line where nothing was bound."""
     if key not in held:
-        raise _not_bound(asker)
+        raise unbound(asker)
     return held[key]
 
 
 def refuse_unbound(held: Sized, asker: str) -> None:
     """Refuse to go on where `bind` was not called."""
     if len(held) == 0:
-        raise _not_bound(asker)
+        raise unbound(asker)
 
 
-def _not_bound(asker: str) -> RecipeError:
+def unbound(asker: str) -> RecipeError:
+    """The error of an objective that is asked before `bind` was called."""
     return RecipeError(f"{asker} is not bound yet: call bind(student, teacher) on a probe.")

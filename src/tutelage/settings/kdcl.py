@@ -58,6 +58,9 @@ class Collaborative(AbstractSetting[Batch]):
 
     Neighbours: `Mutual` has no common target, so a weak network also teaches the strong one.
 
+    Source: the equations are as later papers restate them; they were not held against the
+    original's text.
+
     Deviations: the paper's h is per example here, also in the naive way; T and w are options.
 
     Args:

@@ -53,6 +53,9 @@ class PeerCollaborative(AbstractSetting[Batch]):
 
     Neighbours: `OneBranches` mixes logits; `Mutual` learns from others as they are now.
 
+    Source: the published abstract and later papers that restate the equations; they were not held
+    against the full text.
+
     Deviations: the mean teachers answer in eval mode, with averaged BatchNorm statistics. All rows
     run through all branches and each branch's own are kept: one forward pass, at the price of
     unused answers where there are versions.

@@ -20,7 +20,7 @@ from tutelage.objectives.attention.heads import (
     split_heads,
 )
 from tutelage.objectives.pairs import Pairs
-from tutelage.objectives.units import number
+from tutelage.objectives.units import number, whole
 
 
 def relation_divergence(
@@ -132,7 +132,7 @@ class MiniLMRelations(AbstractHeads):
     ):
         given = {"queries": queries, "keys": keys, "values": values}
         super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding)
-        self.relation_heads = int(number(relation_heads, "relation_heads", self.name, least=1))
+        self.relation_heads = whole(relation_heads, "relation_heads", self.name, least=1)
         if isinstance(weights, str) or not isinstance(weights, Sequence) or len(weights) != 3:
             raise RecipeError(f"{self.name}: weights must be three numbers, got {weights!r}.")
         self.weights = [number(each, "weights", self.name, least=0) for each in weights]

@@ -15,7 +15,8 @@ from tutelage.core.errors import RecipeError, ShapeMismatch
 from tutelage.core.outputs import Outputs, dense
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
-from tutelage.objectives.units import number, paired, paired_logits
+from tutelage.objectives.held import unbound
+from tutelage.objectives.units import number, paired, paired_logits, whole
 
 Distance = Literal["kl", "quality_focal", "mse"]
 """What predictions are compared by."""
@@ -145,8 +146,8 @@ class CrossHead(AbstractUnitLoss):
             )
         self.student, self.teacher, self.distance = student, teacher, distance
         self.degree = number(degree, "degree", self.name, above=0)
-        self.bins = None if bins is None else int(number(bins, "bins", self.name, least=2))
-        self.width = None if width is None else int(number(width, "width", self.name, least=1))
+        self.bins = None if bins is None else whole(bins, "bins", self.name, least=2)
+        self.width = None if width is None else whole(width, "width", self.name, least=1)
         self.taps = ([student], [teacher] if teacher else [])
         self.borrows = ((), self.heads)
         self.adapter: nn.Conv2d | nn.Linear | None = None
@@ -167,9 +168,7 @@ class CrossHead(AbstractUnitLoss):
         feature = student[self.student]
         if self.width is not None:
             if self.adapter is None:
-                raise RecipeError(
-                    f"{self.name} is not bound yet: call bind(student, teacher) on a probe."
-                )
+                raise unbound(self.name)
             feature = self.adapter(feature)
         ours = _classes_last(self._through(feature))
         # Logits have their classes last already.

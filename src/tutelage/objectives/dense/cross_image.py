@@ -19,7 +19,7 @@ from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractLoss
 from tutelage.objectives.dense.maps import counted_maps, require_map
 from tutelage.objectives.pairs import Pairs, pairs_of, paths_of
-from tutelage.objectives.units import number, raised
+from tutelage.objectives.units import number, raised, whole
 
 
 def pixel_relations(feature: Tensor, temperature: float = 0.1) -> Tensor:
@@ -117,7 +117,7 @@ class CrossImage(AbstractLoss):
         self.pairs = pairs_of(pairs, self.name)
         self.taps = paths_of(self.pairs)
         self.temperature = number(temperature, "temperature", self.name, above=0)
-        self.pool = int(number(pool, "pool", self.name, least=1))
+        self.pool = whole(pool, "pool", self.name, least=1)
 
     def bind(self, student: Outputs, teacher: Outputs) -> None:
         """Refuse features that cannot be compared before learning begins."""

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import RecipeError, ShapeMismatch
+from tutelage.core.errors import ShapeMismatch
 from tutelage.core.outputs import Outputs
 from tutelage.core.registry import register
 from tutelage.objectives.attention.transfer import attention_map
 from tutelage.objectives.base import AbstractUnitLoss
+from tutelage.objectives.held import unbound
 from tutelage.objectives.matching.abstract import layers_of, matched
 from tutelage.objectives.units import raised, whole
 
@@ -168,7 +169,7 @@ class AttentionLinks(AbstractUnitLoss):
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """All pairs by their links, ``(N,)``."""
         if not self.queries:
-            raise RecipeError("afd is not bound yet: call bind(student, teacher) on a probe.")
+            raise unbound("afd")
         ours, theirs = self._maps(student, teacher)
         return matched(self.strengths(ours, theirs), map_distances(ours, theirs))
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tutelage.core.errors import RecipeError
 from tutelage.core.outputs import Outputs, dense
 from tutelage.core.registry import register
+from tutelage.objectives.held import unbound
 from tutelage.objectives.relation.abstract import AbstractRelation, cosines
 from tutelage.objectives.units import number, paired, raised, whole
 
@@ -227,8 +228,6 @@ class CorrelationAdjacent(AbstractRelation):
         """One value of all examples."""
         if self.width is not None:
             if len(self.embeddings) == 0:
-                raise RecipeError(
-                    f"{self.name} is not bound yet: call bind(student, teacher) on a probe."
-                )
+                raise unbound(self.name)
             student, teacher = self.embeddings[0](student), self.embeddings[1](teacher)
         return correlation_adjacent(student, teacher, self.neighbours)

@@ -16,6 +16,7 @@ from tutelage.core.errors import RecipeError, ShapeMismatch
 from tutelage.core.outputs import Outputs
 from tutelage.core.registry import build, register
 from tutelage.objectives.base import AbstractLoss
+from tutelage.objectives.held import unbound
 from tutelage.objectives.response.apart import log_others
 from tutelage.objectives.response.cross_entropy import cross_entropy
 from tutelage.objectives.units import (
@@ -212,6 +213,6 @@ class CustomizedLabel(AbstractLoss):
             return None
         feature = student[self.weak]
         if self.classifier is None:
-            raise RecipeError("uskd is not bound yet: call bind(student, teacher) on a probe.")
+            raise unbound("uskd")
         logits: Tensor = self.classifier(feature)
         return counted_examples(logits, batch, self.name)

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import RecipeError, ShapeMismatch
+from tutelage.core.errors import ShapeMismatch
 from tutelage.core.outputs import Outputs, dense
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
+from tutelage.objectives.held import unbound
 from tutelage.objectives.units import class_numbers, number, paired, paired_logits, raised
 
 
@@ -231,7 +232,7 @@ class ImprovedKL(AbstractUnitLoss):
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
         if "sums" not in self._buffers:
-            raise RecipeError("ikl is not bound yet: call bind(student, teacher) on a probe.")
+            raise unbound("ikl")
         answers = dense(teacher, self.name)
         if answers.shape[-1] != len(self.sums):
             raise ShapeMismatch(

@@ -17,6 +17,7 @@ from tutelage.core.outputs import Outputs, dense
 from tutelage.core.registry import register
 from tutelage.objectives.adapters.pooling import Pool
 from tutelage.objectives.base import AbstractUnitLoss
+from tutelage.objectives.held import unbound
 from tutelage.objectives.units import class_numbers, number, paired_logits
 
 
@@ -136,7 +137,7 @@ class OneForAll(AbstractUnitLoss):
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
         if len(self.heads) < len(self.exits):
-            raise RecipeError("ofa is not bound yet: call bind(student, teacher) on a probe.")
+            raise unbound("ofa")
         answers = dense(teacher, self.name)
         targets = class_numbers(batch.targets, student.logits, self.name)
         value = enhanced_target(student.logits, answers, targets, self.eps, self.temperature)
