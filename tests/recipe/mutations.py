@@ -563,6 +563,7 @@ def _assignments(bases):
         ("about=*a", "alias"),
         ("recipe=2", "recipe"),
         ("export=maybe", "export"),
+        ("calibrate=2", "calibrate"),
         ("data.source=imagenet", "imagenet"),
     ):
         key = assignment.partition("=")[0].split(".")[0]

@@ -19,6 +19,7 @@ def model_card(
     data_licence: str = "",
     intended_use: str = "",
     files: Sequence[str] = (),
+    temperature: float | None = None,
 ) -> str:
     """The card of a run's student, filled from its report and from what only the caller knows.
 
@@ -32,6 +33,7 @@ def model_card(
         data_licence: Of the training data; the data's stated origin by default.
         intended_use: What it was made for, in a sentence.
         files: What lies beside the card: ``("student.onnx",)``.
+        temperature: What the student's logits are divided by, where it was calibrated.
 
     Returns:
         Markdown with a YAML head.
@@ -46,7 +48,7 @@ def model_card(
         _head(report, name, licence),
         f"# {name}",
         report["verdict"]["headline"],
-        _use(report, intended_use, files),
+        _use(report, intended_use, files, temperature),
         _training(report),
         _evaluation(report),
         _limits(report),
@@ -80,7 +82,9 @@ def _head(report: Mapping[str, Any], name: str, licence: str) -> str:
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---"
 
 
-def _use(report: Mapping[str, Any], intended: str, files: Sequence[str]) -> str:
+def _use(
+    report: Mapping[str, Any], intended: str, files: Sequence[str], temperature: float | None
+) -> str:
     classes = report["data"]["classes"]
     shown = ", ".join(map(_plain, classes[:20]))
     shown += f" and {len(classes) - 20} more" if len(classes) > 20 else ""
@@ -92,6 +96,11 @@ def _use(report: Mapping[str, Any], intended: str, files: Sequence[str]) -> str:
     ]
     if files:
         told.append("Files: " + ", ".join(f"`{file}`" for file in files) + ".")
+    if temperature is not None:
+        told.append(
+            f"Its confidence is calibrated: divide the logits of these weights by {temperature!r} "
+            "(fitted on validation; the answers stay the same). `student.onnx` does so by itself."
+        )
     if report["verdict"]["status"] == "no":
         told.append("**It did not meet the conditions set for it: see the evaluation.**")
     return "\n\n".join(told)

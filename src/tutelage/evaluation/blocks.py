@@ -44,7 +44,33 @@ class Picture:
     caption: str
 
 
-Block = Words | Table | Picture
+@dataclass(frozen=True)
+class Exhibit:
+    """A small image of a gallery.
+
+    Attributes:
+        png: The image in base64.
+        text: Below it, in a few words; it says what the image is to one who cannot see it.
+    """
+
+    png: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small images side by side, each with its words; their pixels are shown as pixels.
+
+    Attributes:
+        exhibits: In order.
+        caption: What they are.
+    """
+
+    exhibits: tuple[Exhibit, ...]
+    caption: str
+
+
+Block = Words | Table | Picture | Gallery
 
 
 def as_html(blocks: Sequence[Block]) -> str:
@@ -53,7 +79,7 @@ def as_html(blocks: Sequence[Block]) -> str:
 
 
 def as_markdown(blocks: Sequence[Block]) -> str:
-    """The blocks as Markdown; of a picture its caption."""
+    """The blocks as Markdown; of a picture its caption, of a gallery its words."""
     return "\n\n".join(filter(None, map(_markdown, blocks)))
 
 
@@ -62,6 +88,8 @@ def _html(block: Block) -> str:
         return f"<p>{prose(block.text)}</p>"
     if isinstance(block, Picture):
         return f"<figure><figcaption>{prose(block.caption)}</figcaption>{block.svg}</figure>"
+    if isinstance(block, Gallery):
+        return _gallery(block)
     heads = "".join(f"<th>{prose(head)}</th>" for head in block.head)
     rows = "".join(
         f"<tr><th>{prose(first)}</th>{''.join(f'<td>{prose(cell)}</td>' for cell in rest)}</tr>"
@@ -75,11 +103,23 @@ def _html(block: Block) -> str:
     return (f"<h3>{prose(block.caption)}</h3>" if block.caption else "") + table
 
 
+def _gallery(block: Gallery) -> str:
+    shown = "".join(
+        f'<li><img alt="{escape(one.text)}" src="data:image/png;base64,{escape(one.png)}">'
+        f"<span>{prose(one.text)}</span></li>"
+        for one in block.exhibits
+    )
+    return f'<h3>{prose(block.caption)}</h3><ul class="gallery">{shown}</ul>'
+
+
 def _markdown(block: Block) -> str:
     if isinstance(block, Words):
         return block.text
     if isinstance(block, Picture):
         return f"*{block.caption}*" if block.caption else ""
+    if isinstance(block, Gallery):
+        told = "\n".join(f"- {one.text}" for one in block.exhibits)
+        return f"**{block.caption}**\n\n{told}"
     lines = [_line(block.head), _line(("---",) * len(block.head)), *map(_line, block.rows)]
     return (f"**{block.caption}**\n\n" if block.caption else "") + "\n".join(lines)
 

@@ -4,6 +4,8 @@ The reference comes first (the teacher, or the same student trained without one)
 in question.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -27,8 +29,7 @@ def agreement(reference: Tensor, other: Tensor) -> float:
 
     Paper: Stanton et al., "Does Knowledge Distillation Really Work?", arXiv 2106.05945.
     """
-    reference, other = _pair(reference, other)
-    return (reference.argmax(-1) == other.argmax(-1)).double().mean().item()
+    return agreeing(reference, other).double().mean().item()
 
 
 def predictive_kl(reference: Tensor, other: Tensor) -> float:
@@ -44,8 +45,7 @@ def predictive_kl(reference: Tensor, other: Tensor) -> float:
         >>> predictive_kl(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]))  # a shift
         0.0
     """
-    reference, other = _pair(reference, other)
-    divergence = _kl(reference.log_softmax(-1), other.log_softmax(-1)).mean()
+    divergence = kl_each(reference, other).mean()
     return divergence.clamp(min=0).item()  # rounding alone can bring it below
 
 
@@ -61,10 +61,7 @@ def jensen_shannon(reference: Tensor, other: Tensor) -> float:
         >>> round(jensen_shannon(torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])), 4)
         0.6931
     """
-    reference, other = _pair(reference, other)
-    p, q = reference.log_softmax(-1), other.log_softmax(-1)
-    middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype))
-    return ((_kl(p, middle) + _kl(q, middle)) / 2).clamp(min=0).mean().item()
+    return js_each(reference, other).mean().item()
 
 
 def negative_flip_rate(reference: Tensor, other: Tensor, targets: Tensor) -> float:
@@ -101,6 +98,75 @@ def positive_flip_rate(reference: Tensor, other: Tensor, targets: Tensor) -> flo
     """
     before, after = _rights(reference, other, targets)
     return (~before & after).double().mean().item()
+
+
+def agreeing(reference: Tensor, other: Tensor) -> Tensor:
+    """Which examples both models answer with the same class, ``(N,)`` of bool."""
+    reference, other = _pair(reference, other)
+    return reference.argmax(-1) == other.argmax(-1)
+
+
+def kl_each(reference: Tensor, other: Tensor) -> Tensor:
+    """KL(reference ‖ other) of each example, ``(N,)`` in nats: `predictive_kl` is its mean."""
+    reference, other = _pair(reference, other)
+    return _kl(reference.log_softmax(-1), other.log_softmax(-1))
+
+
+def js_each(reference: Tensor, other: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of each example, ``(N,)`` in nats, in [0, log 2]."""
+    reference, other = _pair(reference, other)
+    p, q = reference.log_softmax(-1), other.log_softmax(-1)
+    middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype))
+    return ((_kl(p, middle) + _kl(q, middle)) / 2).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class SharedErrors:
+    """What a model does where the reference is wrong.
+
+    Attributes:
+        examples: How many the reference gets wrong.
+        both: How many of these the other model gets wrong as well.
+        same: How many of these with the very same wrong class.
+    """
+
+    examples: int
+    both: int
+    same: int
+
+    @property
+    def copied(self) -> float | None:
+        """Share of the reference's errors that the other repeats, class and all; None of none."""
+        return self.same / self.examples if self.examples else None
+
+    @property
+    def alike(self) -> float | None:
+        """Share of the common errors that have the same wrong class; None where there is none."""
+        return self.same / self.both if self.both else None
+
+
+def shared_errors(reference: Tensor, other: Tensor, targets: Tensor) -> SharedErrors:
+    """How a model answers where the reference is wrong: does it repeat the errors?
+
+    On the reference's errors, agreement means the same wrong class. What two networks share
+    without teaching is had from a model that never saw the reference: compare with that.
+
+    Args:
+        reference: Logits ``(N, C)``.
+        other: Logits ``(N, C)`` of the same examples.
+        targets: True class numbers ``(N,)``.
+
+    Example:
+        >>> teacher, student = torch.eye(3)[[1, 1, 2]], torch.eye(3)[[1, 2, 0]]
+        >>> shared_errors(teacher, student, torch.tensor([0, 0, 2]))
+        SharedErrors(examples=2, both=2, same=1)
+
+    Paper: "A Functional Perspective on Knowledge Distillation in Neural Networks",
+    arXiv 2510.12615.
+    """
+    before, after = _rights(reference, other, targets)
+    same = agreeing(reference, other) & ~before
+    return SharedErrors(int((~before).sum()), int((~before & ~after).sum()), int(same.sum()))
 
 
 def _rights(reference: Tensor, other: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,24 +114,34 @@ def reliability(
             equal confidence always share a bin, so the result does not depend on their order.
     """
     logits, targets = checked(logits, targets)
-    if bins < 1:
-        raise DataError(f"bins is {bins}, and at least 1 is needed.")
     log_confidence, answer = logits.log_softmax(-1).max(-1)
     confidence = log_confidence.exp()
-    if equal_mass:
-        ordered = confidence.sort().values
-        last = torch.arange(1, bins + 1, dtype=torch.float64) * len(ordered) / bins
-        upper = ordered[last.ceil().long() - 1]
-        place = torch.searchsorted(upper, confidence)
-    else:
-        # Bins are (lower, upper], as in Guo et al. (2017).
-        place = (confidence * bins).ceil().long() - 1
-    place = place.clamp(0, bins - 1)
+    place = bin_places(confidence, bins, equal_mass=equal_mass)
     count = torch.bincount(place, minlength=bins).double()
     filled = count.clamp(min=1)
     sure = torch.bincount(place, confidence, minlength=bins) / filled
     hits = torch.bincount(place, (answer == targets).double(), minlength=bins) / filled
     return Reliability(sure, hits, count)
+
+
+def bin_places(shares: Tensor, bins: int, *, equal_mass: bool = False) -> Tensor:
+    """Which bin each number in [0, 1] falls into, ``(N,)`` of int64: see `reliability`.
+
+    Example:
+        >>> bin_places(torch.tensor([0.0, 0.1, 0.5, 0.51, 1.0]), 2).tolist()
+        [0, 0, 0, 1, 1]
+    """
+    if bins < 1:
+        raise DataError(f"bins is {bins}, and at least 1 is needed.")
+    if equal_mass:
+        ordered = shares.sort().values
+        last = torch.arange(1, bins + 1, dtype=torch.float64) * len(ordered) / bins
+        upper = ordered[last.ceil().long() - 1]
+        place = torch.searchsorted(upper, shares)
+    else:
+        # Bins are (lower, upper], as in Guo et al. (2017).
+        place = (shares * bins).ceil().long() - 1
+    return place.clamp(0, bins - 1)
 
 
 def ece(logits: Tensor, targets: Tensor, *, bins: int = 15, equal_mass: bool = False) -> float:

@@ -22,6 +22,9 @@ from tutelage.models.readers import keywords as keywords
 from tutelage.models.readers import plain as plain
 from tutelage.models.readers import reader_of as reader_of
 from tutelage.models.taps import Taps as Taps
+from tutelage.models.tempered import Tempered as Tempered
+from tutelage.models.tempered import temperature_of as temperature_of
+from tutelage.models.tempered import tempered as tempered
 from tutelage.models.weights import load_weights as load_weights
 from tutelage.models.weights import read_metadata as read_metadata
 from tutelage.models.weights import read_weights as read_weights

@@ -19,6 +19,7 @@ from tutelage.engine.learner import Learner
 from tutelage.engine.machine import rank
 from tutelage.evaluation import accuracy, predict
 from tutelage.evaluation.collapse import collapsed
+from tutelage.evaluation.temperature import Temperature
 from tutelage.models import Observed, load_weights, save_weights
 from tutelage.recipe.equipment import learner, loader, machine
 from tutelage.recipe.folder import RunFolder
@@ -50,6 +51,7 @@ class Trained:
         steps: Batches it learnt from.
         seconds: How long that took, pauses not counted.
         curve: Terms by epoch, and the validations.
+        temperature: Fitted on validation; None where none was asked for.
     """
 
     label: str
@@ -58,6 +60,13 @@ class Trained:
     steps: int
     seconds: float
     curve: list[dict[str, Any]] = field(default_factory=list)
+    temperature: Temperature | None = None
+
+    @property
+    def divisor(self) -> float | None:
+        """What its logits are divided by; None where they are not."""
+        found = self.temperature
+        return None if found is None or found.limit else found.value
 
 
 class Curve(Hook):

@@ -94,6 +94,7 @@ class Plan:
         baseline: How the same student learns without a teacher; None for no baseline.
         seeds: One student (and baseline) for each.
         export: Whether to write ONNX.
+        calibrate: Whether a temperature is fitted on validation.
         gates: What must be reached.
         report: The parts of the proof, as the recipe names them.
         recipe: The recipe with all defaults, as plain data, for the report.
@@ -113,6 +114,7 @@ class Plan:
     baseline: Train | None
     seeds: tuple[int, ...]
     export: bool
+    calibrate: bool
     gates: Mapping[str, float]
     report: Sequence[Named]
     recipe: Mapping[str, Any]
@@ -186,6 +188,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         baseline=recipe.baseline,
         seeds=tuple(recipe.seeds),
         export=recipe.export,
+        calibrate=recipe.calibrate,
         gates=recipe.gates,
         report=recipe.report,
         recipe=recipe.model_dump(),

@@ -33,8 +33,10 @@ from tutelage.evaluation import (
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
+from tutelage.models.tempered import KEY as TEMPERATURE
 from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.caching import notes
+from tutelage.recipe.calibrating import told
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.proving import parts, subjects
@@ -87,14 +89,15 @@ def report(arms: Arms, choices: Sequence[Choice], desk: Desk, *, command: str) -
 def _write(
     arms: Arms, choices: Sequence[Choice], folder: RunFolder, desk: Desk, command: str
 ) -> dict[str, Any]:
-    made = arms.plan
+    made, student = arms.plan, arms.students[0]
+    words = {"recipe": made.name, "classes": "\n".join(made.splits.classes)}
     save_weights(
-        arms.students[0].model.model,
+        student.model.model,
         folder.path / "student.safetensors",
-        metadata={"recipe": made.name, "classes": "\n".join(made.splits.classes)},
+        metadata=words | ({} if student.divisor is None else {TEMPERATURE: repr(student.divisor)}),
     )
     figures = _measure(arms, choices, folder.path, desk, command).write(folder.path)
-    write_whole(folder.path / "MODEL_CARD.md", model_card(figures))
+    write_whole(folder.path / "MODEL_CARD.md", model_card(figures, temperature=student.divisor))
     folder.finish("report", {})
     return figures
 
@@ -131,6 +134,7 @@ def _measure(
             *notes(made),
             *made.way.notes(),
             *_given(arms, test),
+            *told(arms.students[0].temperature),
             *map(_tuned, choices),
             *_times(arms),
             *more,

@@ -20,6 +20,7 @@ from tutelage.models import Observed
 from tutelage.objectives import CrossEntropy
 from tutelage.recipe.arms import Desk, Trained, train_arm
 from tutelage.recipe.caching import answers
+from tutelage.recipe.calibrating import calibrated
 from tutelage.recipe.equipment import machine
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.kept import fixed_views
@@ -181,7 +182,8 @@ def learn(made: Plan, taught: Taught, desk: Desk) -> tuple[list[Trained], list[T
         if made.baseline is not None:
             baselines.append(baseline_arm(made, seed, f"baseline-{seed}", desk))
             desk.say(f"baseline, seed {seed}: {baselines[-1].validation:.2%} on validation")
-        students.append(student_arm(made, taught, seed, f"student-{seed}", desk))
+        student = student_arm(made, taught, seed, f"student-{seed}", desk)
+        students.append(calibrated(student, made, desk) if made.calibrate else student)
         desk.say(f"student,  seed {seed}: {students[-1].validation:.2%} on validation")
     return students, baselines
 

@@ -272,6 +272,8 @@ class Recipe(Section):
         baseline: How the same student learns alone, merged over ``train``; false for none.
         tune: What to choose on validation first.
         export: Whether to write ONNX.
+        calibrate: Whether to fit a temperature on validation that ships with the student: its
+            logits are divided by it, in the report and in the exported file.
         gates: What the student must reach (see `tutelage.evaluation.gates`).
         report: Which parts the proof has: ``standard`` (all that are quick), ``full``, ``none``,
             or a list of names with options (``tutelage methods part`` lists them).
@@ -292,5 +294,6 @@ class Recipe(Section):
     baseline: Train | None = None
     tune: Tune | None = None
     export: bool = True
+    calibrate: bool = False
     gates: dict[str, float] = {}
     report: Annotated[list[Name], BeforeValidator(_listed)] = [Named(name="standard")]
