@@ -76,7 +76,8 @@ class TestFile:
         assert student["latency_more"][0]["backend"] == "torch"
         predictions = report().student.predictions
         assert student["accuracy"] == accuracy(predictions.logits, predictions.targets)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+        written = sorted(path.name for path in tmp_path.iterdir())
+        assert written == ["report.html", "report.json", "report.md"]
 
     def test_a_failed_write_leaves_the_older_file_and_no_other(self, tmp_path, monkeypatch):
         report().write(tmp_path)
@@ -85,7 +86,7 @@ class TestFile:
         with pytest.raises(OSError, match="disk full"):
             report(seed=7).write(tmp_path)
         assert (tmp_path / "report.json").read_text() == before
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.iterdir())) == 3
 
     def test_a_student_of_nan_gives_nulls_and_says_so(self):
         good = answers(0.9)

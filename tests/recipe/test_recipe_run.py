@@ -49,10 +49,12 @@ def test_a_run_leaves_all_that_it_promises(finished):
     _, folder, said = finished
     assert sorted(path.name for path in folder.iterdir()) == [
         "MODEL_CARD.md",
+        "answers.safetensors",
         "checkpoint",
         "log.jsonl",
         "report.html",
         "report.json",
+        "report.md",
         "resolved.yaml",
         "student.onnx",
         "student.safetensors",

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -27,6 +27,11 @@ _Set = Annotated[
         "--set", help="Change a value: train.epochs=3. May be repeated.", metavar="KEY=VALUE"
     ),
 ]
+
+_MODEL = (
+    "A run folder (FOLDER:teacher, FOLDER:baseline: its others), an .onnx file, or "
+    "{model: NAME, weights: FILE}, here or in a YAML file."
+)
 
 
 @app.command()
@@ -63,10 +68,91 @@ def run(
         _stop(f"{error} Go on with: {again}", 130)
     if _first():
         typer.echo(f"\n{folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
-    if not result.passed:
-        failed = [gate for gate in result.report["gates"] if not gate["passed"]]
-        told = [f"{g['name']} is {g['value']} ({g['rule']} {g['threshold']})" for g in failed]
-        _stop(f"gate failed: {'; '.join(told)}.", 1)
+    _hold_to_gates(result.report)
+
+
+@app.command()
+def evaluate(
+    student: Annotated[str, typer.Argument(help=_MODEL, show_default=False)],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="What they are asked: a source, {npz: {path: FILE}}, a recipe or a run folder.",
+            show_default=False,
+        ),
+    ],
+    teacher: Annotated[
+        str | None, typer.Option(help="Whom it is compared with.", show_default=False)
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The same student, trained alone.", show_default=False)
+    ] = None,
+    report: Annotated[
+        str, typer.Option(help="Parts of the proof: standard, full, none, or NAME,NAME.")
+    ] = "standard",
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What must be reached: accuracy_drop=0.01, or a recipe. May be repeated.",
+            metavar="NAME=NUMBER",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the report goes; evaluations/NAME by default.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a report that is there.")] = False,
+    set_: _Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json alone.")] = False,
+) -> None:
+    """Put models that are there already on trial: run folders, ONNX files, weights."""
+    from tutelage.cli.evaluated import work
+
+    done = work(
+        {"student": student, "teacher": teacher, "baseline": baseline},
+        data,
+        report,
+        gate or [],
+        set_ or [],
+        out=out,
+        force=force,
+        as_json=as_json,
+        command=shlex.join(["tutelage", *sys.argv[1:]]),
+    )
+    _hold_to_gates(done.report)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders with a report.json; the first is the measure.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="As Markdown, for a pull request.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write to this file instead: .json or .md.", show_default=False),
+    ] = None,
+) -> None:
+    """Runs side by side: figures, and what differs beyond chance on the same examples."""
+    from tutelage.recipe.comparing import compare_runs
+
+    found = compare_runs(runs)
+
+    from tutelage.cli.compared import markdown, save, show
+
+    if out is not None:
+        save(found, out)
+    elif as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    elif as_markdown:
+        typer.echo(markdown(found), nl=False)
+    else:
+        show(found)
 
 
 @app.command()
@@ -178,6 +264,14 @@ def _stop(message: str, code: int) -> NoReturn:
         sys.stdout.flush()
         typer.echo(f"tutelage: {' '.join(message.split())}", err=True)
     raise SystemExit(code)
+
+
+def _hold_to_gates(report: dict[str, Any]) -> None:
+    """Exit status 1 with what failed, where a gate was not passed."""
+    failed = [gate for gate in report["gates"] if not gate["passed"]]
+    told = [f"{g['name']} is {g['value']} ({g['rule']} {g['threshold']})" for g in failed]
+    if told:
+        _stop(f"gate failed: {'; '.join(told)}.", 1)
 
 
 def _first() -> bool:

@@ -59,7 +59,7 @@ def comparable(arms: Sequence[Predictions]) -> None:
 
 
 def compare(
-    teacher: Predictions,
+    teacher: Predictions | None,
     student: Predictions,
     baseline: Predictions | None,
     *,
@@ -67,21 +67,26 @@ def compare(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """The ``comparison`` of a report; figures that broken logits do not allow are None."""
-    whole = [_sound(arm) for arm in (teacher, student, baseline) if arm is not None]
+    """The ``comparison`` of a report.
+
+    Figures that broken logits, or a teacher who is not there, do not allow are None.
+    """
+    arms = (teacher, student, baseline)
+    whole = all(_sound(arm) for arm in arms if arm is not None)
     empty = (*_FIDELITY, "accuracy_change", "control", "baseline", "mcnemar")
     found: dict[str, Any] = dict.fromkeys(empty)
     found |= {"per_class": [], "confusions": []}
-    if all(whole[:2]):
+    if teacher is not None and _sound(teacher) and _sound(student):
         found |= _fidelity(teacher, student) | {
             "accuracy_change": _change(student, teacher, level).as_dict(),
             "confusions": _new_confusions(teacher, student),
         }
-    if all(whole):
+    if whole:
         found["per_class"] = _per_class(teacher, student, baseline, level)
+    if whole and teacher is not None and baseline is not None:
         # What two networks share without teaching: agreement means little without it.
-        found["control"] = None if baseline is None else _fidelity(teacher, baseline)
-    if baseline is not None and all(whole[1:]):
+        found["control"] = _fidelity(teacher, baseline)
+    if baseline is not None and _sound(student) and _sound(baseline):
         test = mcnemar(*_rights(student, baseline))
         found["baseline"] = _fidelity(baseline, student) | {
             "accuracy_change": _change(student, baseline, level).as_dict()
@@ -134,19 +139,15 @@ def _change(first: Predictions, second: Predictions, level: float) -> Interval:
 
 
 def _per_class(
-    teacher: Predictions, student: Predictions, baseline: Predictions | None, level: float
+    teacher: Predictions | None, student: Predictions, baseline: Predictions | None, level: float
 ) -> list[dict[str, Any]]:
     targets, classes = student.targets, student.classes
-    rights = right(student.logits, targets), right(teacher.logits, targets)
-    deltas = per_class_delta(*rights, targets, len(classes), level=level)
-    # Ten looks at 95 % show something by chance in two reports of five: what is called clear
-    # allows for the number of classes (Bonferroni).
-    strict = per_class_delta(*rights, targets, len(classes), level=1 - (1 - level) / len(classes))
+    deltas, strict = _class_deltas(teacher, student, level)
     counts = torch.bincount(targets, minlength=len(classes)).tolist()
     shares = {
-        "teacher": _class_shares(teacher),
-        "student": _class_shares(student),
-        "baseline": [None] * len(classes) if baseline is None else _class_shares(baseline),
+        "teacher": _class_shares(teacher, len(classes)),
+        "student": _class_shares(student, len(classes)),
+        "baseline": _class_shares(baseline, len(classes)),
     }
     return [
         {
@@ -162,7 +163,25 @@ def _per_class(
     ]
 
 
-def _class_shares(arm: Predictions) -> list[float | None]:
+def _class_deltas(
+    teacher: Predictions | None, student: Predictions, level: float
+) -> tuple[list[Interval | None], list[Interval | None]]:
+    """The change of each class; and at a level that allows for how many there are."""
+    total = len(student.classes)
+    if teacher is None:
+        return [None] * total, [None] * total
+    # Ten looks at 95 % show something by chance in two reports of five: what is called clear
+    # allows for the number of classes (Bonferroni).
+    plain, strict = (
+        per_class_delta(*_rights(student, teacher), student.targets, total, level=asked)
+        for asked in (level, 1 - (1 - level) / total)
+    )
+    return plain, strict
+
+
+def _class_shares(arm: Predictions | None, classes: int) -> list[float | None]:
+    if arm is None:
+        return [None] * classes
     found: list[float] = per_class_accuracy(arm.logits, arm.targets).tolist()
     return [share if share == share else None for share in found]  # NaN: no such example
 

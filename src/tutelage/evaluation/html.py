@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from tutelage.evaluation import plots
+from tutelage.evaluation.blocks import Table, Words, as_html
 from tutelage.evaluation.proof import found, proof
 from tutelage.evaluation.tables import (
     class_table,
@@ -172,7 +173,7 @@ def _control(control: Mapping[str, Any] | None) -> str:
 def _classes(comparison: Mapping[str, Any]) -> str:
     rows = [row for row in comparison["per_class"] if row["delta"] is not None]
     if not rows:
-        return ""
+        return _classes_alone(comparison["per_class"])
     many = len(rows) > plots.MOST_CLASSES
     most = f" Shown are the {plots.MOST_CLASSES} that changed most." if many else ""
     told = (
@@ -186,9 +187,10 @@ def _classes(comparison: Mapping[str, Any]) -> str:
         for row in comparison["confusions"]
     )
     mixed = (
-        "<div><h3>What it mixes up more than its teacher</h3>"
-        '<table><thead><tr><th>truth → answer</th><th class="teacher">teacher</th>'
-        f'<th class="student">student</th></tr></thead><tbody>{confusions}</tbody></table></div>'
+        '<div><h3>What it mixes up more than its teacher</h3><div class="scroll"><table><thead>'
+        '<tr><th>truth → answer</th><th class="teacher">teacher</th>'
+        f'<th class="student">student</th></tr></thead><tbody>{confusions}</tbody></table>'
+        "</div></div>"
         if confusions
         else ""
     )
@@ -200,8 +202,24 @@ def _classes(comparison: Mapping[str, Any]) -> str:
     )
 
 
+def _classes_alone(rows: list[dict[str, Any]]) -> str:
+    """Where there is no teacher to compare with: how good it is in each class."""
+    known = [row for row in rows if row["student"] is not None]
+    if not known:
+        return ""
+    cells = tuple(
+        (str(row["class"]), f"{row['examples']:,}", percent(row["student"]))
+        for row in sorted(known, key=lambda row: row["student"])
+    )
+    table = Table(("Class", "Examples", "Student"), cells, "All classes, the weakest first", True)
+    told = Words(f"Its weakest class is {cells[0][0]}: {cells[0][2]} of {cells[0][1]} examples.")
+    return _section("Class by class", as_html([told, table]))
+
+
 def _curves(curves: Mapping[str, Any]) -> str:
-    pictures = plots.training_curves(curves)
+    # A run names its arms by seed, the teacher without: student-0.
+    arms = {label.rpartition("-")[0] or label: rows for label, rows in curves.items()}
+    pictures = plots.training_curves(arms)
     drawn = "".join(_figure(caption, svg) for caption, svg in pictures.items())
     return _section("How it learned", f'<div class="two">{drawn}</div>') if drawn else ""
 
@@ -213,9 +231,10 @@ def _gates(gates: list[dict[str, Any]]) -> str:
 def _origin(report: Mapping[str, Any]) -> str:
     data, environment = report["data"], report["environment"]
     labelled = "" if data["labelled"] is None else f" ({data['labelled']:,} with labels)"
+    learned = f"{data['train']:,} training{labelled}, " if data["train"] else ""
     facts = {
-        "Data": f"{data['name']}: {data['train']:,} training{labelled}, {data['validation']:,} "
-        f"validation and {data['test']:,} test examples, {len(data['classes'])} classes",
+        "Data": f"{data['name']}: {learned}{data['validation']:,} validation and "
+        f"{data['test']:,} test examples, {len(data['classes'])} classes",
         "Origin of the data": data["origin"],
         "Seed": str(report["seed"]),
         **{key.capitalize(): plain(value) for key, value in environment.items()},

@@ -11,20 +11,33 @@ from tutelage.evaluation.tables import prose
 
 Parts = Mapping[str, Mapping[str, Any]]
 _MARKS = {"warning": "▲ Look at this", "notice": "● Know this", "fine": "✓ In order"}
+_SHOWN = 5  # findings in order that are not folded away
 _ORDER = ("warning", "notice", "fine")
 
 
 def found(parts: Parts) -> str:
-    """All findings on one card, warnings first, each marked by a word and a sign."""
+    """All findings on one card, warnings first, each marked by a word and a sign.
+
+    Where many are in order they are folded away, so that what matters stays in sight.
+    """
     findings = [one for part in parts.values() for one in part["findings"]]
     findings.sort(key=lambda one: _ORDER.index(one["status"]))
     if not findings:
         return ""
+    fine = [one for one in findings if one["status"] == "fine"]
+    shown = findings if len(fine) <= _SHOWN else findings[: len(findings) - len(fine)]
+    told = _list(shown)
+    if len(shown) < len(findings):
+        told += f"<details><summary>{len(fine)} more are in order</summary>{_list(fine)}</details>"
+    return f'<section class="found"><h2>What else was found</h2>{told}</section>'
+
+
+def _list(findings: list[Mapping[str, str]]) -> str:
     lines = "".join(
         f'<li class="{one["status"]}"><b>{_MARKS[one["status"]]}.</b> {prose(one["text"])}</li>'
         for one in findings
     )
-    return f'<section class="found"><h2>What else was found</h2><ul>{lines}</ul></section>'
+    return f"<ul>{lines}</ul>" if lines else ""
 
 
 def proof(parts: Parts) -> list[str]:

@@ -81,7 +81,7 @@ class Report:
     Attributes:
         recipe: The recipe, as data, or its name.
         seed: Seed of the shipped student; it is never chosen by its test accuracy.
-        teacher: The teacher, measured.
+        teacher: The teacher, measured; None where nobody taught, or it is not at hand.
         student: The shipped student, measured.
         data: Which data did what.
         baseline: The same student trained without a teacher, with the same seed; None if none was.
@@ -97,7 +97,7 @@ class Report:
 
     recipe: Any
     seed: int
-    teacher: Measured
+    teacher: Measured | None
     student: Measured
     data: DataFacts
     baseline: Measured | None = None
@@ -110,20 +110,24 @@ class Report:
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     level: float = 0.95
 
+    @property
+    def arms(self) -> dict[str, Measured]:
+        """The models that there are, by role."""
+        known = {"teacher": self.teacher, "student": self.student, "baseline": self.baseline}
+        return {role: arm for role, arm in known.items() if arm is not None}
+
     @cached_property
     def figures(self) -> dict[str, Any]:
         """The whole report as plain data: what ``report.json`` holds."""
-        arms = {"teacher": self.teacher, "student": self.student, "baseline": self.baseline}
-        comparable([arm.predictions for arm in arms.values() if arm is not None])
+        comparable([arm.predictions for arm in self.arms.values()])
+        shown = {role: _model(arm, self.level) for role, arm in self.arms.items()}
         found: dict[str, Any] = {
             "schema": SCHEMA,
             "recipe": self.recipe,
             "seed": self.seed,
-            "models": {
-                role: None if arm is None else _model(arm, self.level) for role, arm in arms.items()
-            },
+            "models": {role: shown.get(role) for role in ("teacher", "student", "baseline")},
             "comparison": compare(
-                self.teacher.predictions,
+                None if self.teacher is None else self.teacher.predictions,
                 self.student.predictions,
                 None if self.baseline is None else self.baseline.predictions,
                 seeds=self.seeds,
@@ -144,13 +148,15 @@ class Report:
         return found
 
     def write(self, folder: str | Path) -> dict[str, Any]:
-        """Write ``report.json`` and ``report.html`` into ``folder``; returns the figures."""
+        """Write ``report.json``, ``.html`` and ``.md`` into ``folder``; returns the figures."""
         from tutelage.evaluation.html import page
+        from tutelage.evaluation.markdown import markdown
 
         folder = Path(folder)
         text = json.dumps(self.figures, indent=1, ensure_ascii=False, allow_nan=False)
         write_whole(folder / "report.json", text + "\n")
         write_whole(folder / "report.html", page(self.figures))
+        write_whole(folder / "report.md", markdown(self.figures))
         return self.figures
 
 

@@ -132,7 +132,7 @@ _REPORT = _table(
     schema=_version,
     recipe=_anything,
     seed=_count,
-    models=_table(teacher=_MODEL, student=_MODEL, baseline=_or_null(_MODEL)),
+    models=_table(teacher=_or_null(_MODEL), student=_MODEL, baseline=_or_null(_MODEL)),
     comparison=_table(
         agreement=_or_null(_share),
         predictive_kl=_or_null(_number),

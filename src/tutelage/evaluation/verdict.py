@@ -48,10 +48,10 @@ def _headline(report: Mapping[str, Any]) -> str:
     teacher, student = models["teacher"], models["student"]
     if student["collapsed"]:
         return f"The student collapsed: {student['collapsed']}."
-    smaller = teacher["parameters"] / max(student["parameters"], 1)
+    smaller = 1.0 if teacher is None else teacher["parameters"] / max(student["parameters"], 1)
     keeps = f"A student {times(smaller)}× smaller" if smaller > 1.05 else "The student"
     told = f"{keeps} reaches {percent(student['accuracy'])}"
-    if teacher["accuracy"] is not None:
+    if teacher is not None and teacher["accuracy"] is not None:
         told += f", its teacher {percent(teacher['accuracy'])}"
     if gain is None:
         return told + "."
@@ -111,6 +111,8 @@ def _gain(report: Mapping[str, Any]) -> list[str]:
 
 def _savings(models: Mapping[str, Any]) -> list[str]:
     teacher, student = models["teacher"], models["student"]
+    if teacher is None:
+        return []
     sentences = []
     smaller = teacher["parameters"] / max(student["parameters"], 1)
     if smaller > 1.05:
@@ -142,6 +144,11 @@ def _savings(models: Mapping[str, Any]) -> list[str]:
 def _losses(report: Mapping[str, Any]) -> list[str]:
     comparison, models = report["comparison"], report["models"]
     change = comparison["accuracy_change"]
+    if models["teacher"] is None:
+        return [
+            "What was lost is not known: there is no teacher here to compare with.",
+            *_calibration(models),
+        ]
     if change is None:
         return ["What was lost cannot be measured: some answers are NaN or infinite."]
     level = f"{100 * change['level']:.0f} % interval {span(change)}"
@@ -185,7 +192,7 @@ def _calibration(models: Mapping[str, Any]) -> list[str]:
     said = f"It is too {'sure' if over else 'unsure'} of itself: confidence and accuracy differ by "
     also = (
         f" (the teacher: {points(teacher['ece'], sign=False)})"
-        if teacher["ece"] is not None
+        if teacher is not None and teacher["ece"] is not None
         else ""
     )
     return [f"{said}{points(student['ece'], sign=False)} points on average{also}."]

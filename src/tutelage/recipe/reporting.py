@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,42 +30,19 @@ from tutelage.evaluation import (
     torch_latency,
     weight_bytes,
 )
+from tutelage.evaluation.answers import save_answers
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
 from tutelage.models.tempered import KEY as TEMPERATURE
-from tutelage.recipe.arms import Desk, Trained
+from tutelage.recipe.arms import Desk
 from tutelage.recipe.caching import notes
 from tutelage.recipe.calibrating import told
 from tutelage.recipe.folder import RunFolder
+from tutelage.recipe.outcome import Arms, given, times, training, tuned
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.proving import parts, subjects
-from tutelage.recipe.teaching import Taught
 from tutelage.recipe.tuning import Choice
-
-
-@dataclass(frozen=True)
-class Arms:
-    """All networks of a run, and the plan they were made by."""
-
-    plan: Plan
-    taught: Taught
-    baselines: Sequence[Trained]
-    students: Sequence[Trained]
-
-    @property
-    def shown(self) -> list[Trained]:
-        """The trainings whose curves are shown: the first seed's stand for all."""
-        teacher = [self.taught.trained] if self.taught.trained else []
-        return [*teacher, *self.baselines[:1], *self.students[:1]]
-
-    @property
-    def shipped(self) -> dict[str, Observed]:
-        """Teacher, student and baseline of the first seed, in eval mode on the CPU."""
-        found = {"teacher": self.taught.model.observed, "student": self.students[0].model}
-        if self.baselines:
-            found["baseline"] = self.baselines[0].model
-        return {role: model.cpu().float().eval() for role, model in found.items()}
 
 
 def report(arms: Arms, choices: Sequence[Choice], desk: Desk, *, command: str) -> dict[str, Any]:
@@ -96,7 +73,10 @@ def _write(
         folder.path / "student.safetensors",
         metadata=words | ({} if student.divisor is None else {TEMPERATURE: repr(student.divisor)}),
     )
-    figures = _measure(arms, choices, folder.path, desk, command).write(folder.path)
+    found = _measure(arms, choices, folder.path, desk, command)
+    figures = found.write(folder.path)
+    answers = {role: arm.predictions for role, arm in found.arms.items()}
+    save_answers(folder.path, answers, made.splits.test.fingerprint())
     write_whole(folder.path / "MODEL_CARD.md", model_card(figures, temperature=student.divisor))
     folder.finish("report", {})
     return figures
@@ -110,12 +90,14 @@ def _measure(
     test = made.splits.test.open("the report")
     answers = {role: predict(model, test) for role, model in models.items()}
     others = _others(arms, test)
-    trial = subjects(made, models, test, others)
-    for role, found in answers.items():
-        trial.know(role, "test", found)
     with tempfile.TemporaryDirectory() as spare:
         files, more = _exports(models, made, folder, Path(spare))
         measured = _measured(models, answers, files, made)
+        trial = subjects(made, models, test, others)
+        trial = replace(trial, training=training(arms), files=files)
+        for role, found in answers.items():
+            trial.know(role, "test", found)
+        proof = examine(trial, parts(made.report), lambda title: desk.say(f"proof: {title}"))
     return Report(
         recipe=dict(made.recipe),
         seed=made.seeds[0],
@@ -128,15 +110,15 @@ def _measure(
         environment=environment(date=datetime.now(UTC).date().isoformat()),
         curves={trained.label: trained.curve for trained in arms.shown},
         command=command,
-        parts=examine(trial, parts(made.report), lambda title: desk.say(f"proof: {title}")),
+        parts=proof,
         notes=[
             *arms.taught.notes,
             *notes(made),
             *made.way.notes(),
-            *_given(arms, test),
+            *given(arms, test),
             *told(arms.students[0].temperature),
-            *map(_tuned, choices),
-            *_times(arms),
+            *map(tuned, choices),
+            *times(arms),
             *more,
         ],
     )
@@ -254,34 +236,3 @@ def _facts(made: Plan, choices: Sequence[Choice], test: int) -> DataFacts:
         else "",
         origin=str(splits.origin.get("licence", "")),
     )
-
-
-def _given(arms: Arms, test: Any) -> list[str]:
-    if arms.taught.given is None:
-        return []
-    answers = predict(arms.taught.given.cpu(), test)
-    found, expect = accuracy(answers.logits, answers.targets), arms.plan.teacher.expect
-    known = "" if expect is None else f"; it is known for {expect:.1%}"
-    return [f"The teacher as it was given reaches {found:.1%} on the test examples{known}."]
-
-
-def _tuned(choice: Choice) -> str:
-    values = ", ".join(f"{key} = {value}" for key, value in choice.values.items())
-    failed = "".join(
-        f" {trial['values']} was left out because it failed: {trial['failed']}"
-        for trial in choice.trials
-        if trial["validation"] is None
-    )
-    trials = f"Tuned on validation, {len(choice.trials)} trials"
-    return f"{trials}: the {choice.arm}'s {values}.{failed}"
-
-
-def _times(arms: Arms) -> list[str]:
-    teacher = [arms.taught.trained] if arms.taught.trained else []
-    stages = {"teacher": teacher, "baselines": arms.baselines, "students": arms.students}
-    told = [
-        f"{name} {sum(trained.seconds for trained in stage):.0f} s"
-        for name, stage in stages.items()
-        if stage
-    ]
-    return [f"Training time on this machine: {', '.join(told)}."]

@@ -24,9 +24,10 @@ from tutelage.recipe.calibrating import calibrated
 from tutelage.recipe.equipment import machine
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.kept import fixed_views
+from tutelage.recipe.outcome import Arms
 from tutelage.recipe.plan import Given, Plan, load_data, plan
 from tutelage.recipe.reading import Data
-from tutelage.recipe.reporting import Arms, report
+from tutelage.recipe.reporting import report
 from tutelage.recipe.sections import Recipe
 from tutelage.recipe.store import content_key
 from tutelage.recipe.suiting import unsuited

@@ -1,6 +1,7 @@
 """The parts of a report, one file each; importing this puts them on their shelf."""
 
 from tutelage.evaluation.parts.calibration import Calibration as Calibration
+from tutelage.evaluation.parts.cost import Cost as Cost
 from tutelage.evaluation.parts.fairness import Fairness as Fairness
 from tutelage.evaluation.parts.fidelity import Fidelity as Fidelity
 from tutelage.evaluation.parts.flips import Flips as Flips
