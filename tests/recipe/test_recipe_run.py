@@ -167,7 +167,8 @@ def test_a_gate_that_fails_is_exit_status_1_with_its_line(archive, monkeypatch, 
     code, _, err = call(monkeypatch, "run", recipe, "--out", tmp_path / "out")
     assert code == 1
     assert err.startswith("tutelage: gate failed: accuracy is 0.")
-    assert err.endswith("(at least 0.999).\n")
+    assert "(at least 0.999): shown to be missed: its whole 95 % interval, " in err
+    assert err.endswith("is beyond.\n")
     assert err.count("\n") == 1
     assert "ece" not in err
     assert (tmp_path / "out" / "report.json").exists()

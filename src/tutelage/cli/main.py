@@ -269,7 +269,10 @@ def _stop(message: str, code: int) -> NoReturn:
 def _hold_to_gates(report: dict[str, Any]) -> None:
     """Exit status 1 with what failed, where a gate was not passed."""
     failed = [gate for gate in report["gates"] if not gate["passed"]]
-    told = [f"{g['name']} is {g['value']} ({g['rule']} {g['threshold']})" for g in failed]
+    told = [
+        f"{g['name']} is {g['value']} ({g['rule']} {g['threshold']}): {g['evidence']}"
+        for g in failed
+    ]
     if told:
         _stop(f"gate failed: {'; '.join(told)}.", 1)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tutelage.core.errors import DataError
 from tutelage.evaluation.rows import model_roles, model_rows
-from tutelage.evaluation.wording import ROLES, gate_value, points
+from tutelage.evaluation.wording import ROLES, gate_range, gate_value, points
 
 _UNKNOWN = "not stated"
 
@@ -132,14 +132,20 @@ def _evaluation(report: Mapping[str, Any]) -> str:
         "accuracy, and the slowest call in a hundred. “Student alone” is the same network, trained "
         "without the teacher."
     )
-    gates = [
-        f"- {'passed' if gate['passed'] else '**failed**'}: {gate['name']} ({gate['meaning']}) "
-        f"{gate['rule']} {gate_value(gate, 'threshold')}, found {gate_value(gate, 'value')}"
-        for gate in report["gates"]
-    ]
+    gates = [_gate(gate) for gate in report["gates"]]
     gained = [f"- {line}" for line in report["verdict"]["gained"]]
     parts = ["## Evaluation", told, "\n".join(lines), "\n".join(gained), "\n".join(gates)]
     return "\n\n".join(filter(None, parts))
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    met = "passed" if gate["passed"] else "**failed**"
+    ends = gate_range(gate)
+    return (
+        f"- {met}: {gate['name']} ({gate['meaning']}) {gate['rule']} "
+        f"{gate_value(gate, 'threshold')}, found {gate_value(gate, 'value')}"
+        f"{f' ({ends})' if ends else ''}: {gate['evidence']}"
+    )
 
 
 def _limits(report: Mapping[str, Any]) -> str:

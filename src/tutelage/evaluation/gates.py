@@ -1,37 +1,21 @@
 """Conditions a student must meet to be shipped, checked against the figures of a report.
 
-A gate fails where its figure is missing: what could not be measured was not met.
+A gate is judged by the interval of its figure, not by the figure alone: `shown` asks that the worse
+end of the interval is within the threshold, which is a test that the student is not worse than
+allowed (one-sided: at 95 % intervals, a student that is worse passes in 2.5 % of cases). A gate
+fails where its figure is missing: what could not be measured was not met.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tutelage.core.errors import RecipeError, suggest
-from tutelage.evaluation.gate import Gate
-
-
-def _student(key: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda report: report["models"]["student"][key]
-
-
-def _comparison(key: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda report: report["comparison"][key]
-
-
-def _accuracy_drop(report: Mapping[str, Any]) -> float | None:
-    change = report["comparison"]["accuracy_change"]
-    return None if change is None else -change["mean"]
-
-
-def _gain(report: Mapping[str, Any]) -> float | None:
-    gain = report["comparison"]["gain"]
-    return None if gain is None else gain["low"]
-
-
-def _worst_class_drop(report: Mapping[str, Any]) -> float | None:
-    deltas = [row["delta"] for row in report["comparison"]["per_class"] if row["delta"] is not None]
-    return -min(deltas) if deltas else None
+from tutelage.evaluation import gauges
+from tutelage.evaluation.evidence import Reading, told
+from tutelage.evaluation.gate import Demand, Gate
+from tutelage.evaluation.part import full
 
 
 def _speedup(report: Mapping[str, Any]) -> float | None:
@@ -43,75 +27,139 @@ def _p99(report: Mapping[str, Any]) -> float | None:
     return report["models"]["student"]["latency_ms"]["p99"]  # type: ignore[no-any-return]
 
 
+def _cost(report: Mapping[str, Any], key: str) -> float | None:
+    return report["models"]["student"][key]  # type: ignore[no-any-return]
+
+
+_TEACHER = ("teacher",)
+_STUDENT, _COMPARED = gauges.student_share, gauges.compared_share
 GATES: Mapping[str, Gate] = {
-    "accuracy": Gate("accuracy of the student", False, _student("accuracy"), "%"),
-    "accuracy_drop": Gate("accuracy lost against the teacher", True, _accuracy_drop, "points"),
-    "agreement": Gate("share answered as the teacher does", False, _comparison("agreement"), "%"),
-    "negative_flips": Gate(
-        "share right with the teacher, wrong now", True, _comparison("negative_flip_rate"), "%"
+    "accuracy": Gate("accuracy of the student", False, partial(_STUDENT, key="accuracy"), "%"),
+    "accuracy_drop": Gate(
+        "accuracy lost against the teacher", True, gauges.accuracy_drop, "points", _TEACHER
     ),
-    "worst_class_drop": Gate("accuracy lost in any one class", True, _worst_class_drop, "points"),
-    "gain": Gate("lower end of the gain over the baseline", False, _gain, "points"),
-    "ece": Gate("calibration error", True, _student("ece"), "%"),
+    "agreement": Gate(
+        "share answered as the teacher does",
+        False,
+        partial(_COMPARED, key="agreement"),
+        "%",
+        _TEACHER,
+    ),
+    "negative_flips": Gate(
+        "share right with the teacher, wrong now",
+        True,
+        partial(_COMPARED, key="negative_flip_rate"),
+        "%",
+        _TEACHER,
+    ),
+    "worst_class_drop": Gate(
+        "accuracy lost in any one class", True, gauges.worst_class_drop, "points", _TEACHER
+    ),
+    "gain": Gate("gain over the baseline", False, gauges.gain, "points", needs=("baseline",)),
+    "ece": Gate("calibration error", True, gauges.calibration_error, "%"),
     "p99_ms": Gate("99th percentile of latency", True, _p99, "ms"),
-    "speedup": Gate("median latency, teacher's over student's", False, _speedup, "×"),
-    "parameters": Gate("parameters", True, _student("parameters")),
-    "bytes": Gate("bytes of the weights", True, _student("bytes")),
-    "macs": Gate("multiply-accumulates of one answer", True, _student("macs")),
+    "speedup": Gate("median latency, teacher's over student's", False, _speedup, "×", _TEACHER),
+    "parameters": Gate("parameters", True, partial(_cost, key="parameters")),
+    "bytes": Gate("bytes of the weights", True, partial(_cost, key="bytes")),
+    "macs": Gate("multiply-accumulates of one answer", True, partial(_cost, key="macs")),
 }
-"""All gates by name, with their meaning and whether the threshold is the most or the least."""
+"""The gates that every report can be held to; parts of a report bring more, see `gates`."""
 
 
-def check_gates(thresholds: Mapping[str, float]) -> None:
+def gates() -> dict[str, Gate]:
+    """All gates by name: `GATES`, and those of every part that is registered.
+
+    Example:
+        >>> set(GATES) < set(gates())
+        True
+    """
+    found: dict[str, Gate] = {}
+    for part in full().values():
+        found |= part.gates
+    return {**found, **GATES}
+
+
+def home(name: str) -> str | None:
+    """The part of a report that a gate's figure is in; None for one that every report has.
+
+    Example:
+        >>> home("worst_class_flips"), home("accuracy")
+        ('flips', None)
+    """
+    if name in GATES:
+        return None
+    return next((key for key, part in full().items() if name in part.gates), None)
+
+
+def check_gates(asked: Mapping[str, Any]) -> dict[str, Demand]:
     """Refuse gates that do not exist and thresholds that make no sense, before anything runs.
 
     Shares and their differences lie in -1 to 1 (2 points are 0.02); all others are above 0.
 
+    Args:
+        asked: By name, a threshold, or ``{at_most: threshold, by: shown}`` (``at_least`` for a
+            gate that points upwards; ``by`` one of ``shown``, ``estimate``, ``not_refuted``).
+
+    Returns:
+        What is asked of each.
+
     Raises:
         RecipeError: One line naming the gate and the nearest that exists.
     """
-    for name, threshold in thresholds.items():
-        if name not in GATES:
-            raise RecipeError(f"there is no gate {name!r}. {suggest(name, GATES)}")
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise RecipeError(f"gate {name!r} has the threshold {threshold!r}: give a number.")
-        if not math.isfinite(threshold):
-            raise RecipeError(
-                f"gate {name!r} has the threshold {threshold}: give a finite number, or leave the "
-                "gate out."
-            )
-        if GATES[name].of_shares and not -1 <= threshold <= 1:
-            raise RecipeError(
-                f"gate {name!r} is a share: {threshold:g} points are {threshold / 100:g}, "
-                f"got {threshold:g}."
-            )
-        if not GATES[name].of_shares and threshold <= 0:
-            raise RecipeError(f"gate {name!r} needs a threshold above 0, got {threshold:g}.")
+    known = GATES if all(name in GATES for name in asked) else gates()
+    return {name: _checked(name, known, each) for name, each in asked.items()}
 
 
-def judge(report: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
+def _checked(name: str, known: Mapping[str, Gate], asked: Any) -> Demand:
+    if name not in known:
+        raise RecipeError(f"there is no gate {name!r}. {suggest(name, known)}")
+    gate = known[name]
+    demand = Demand.of(name, gate, asked)
+    threshold = demand.threshold
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise RecipeError(f"gate {name!r} has the threshold {threshold!r}: give a number.")
+    if not math.isfinite(threshold):
+        raise RecipeError(
+            f"gate {name!r} has the threshold {threshold}: give a finite number, or leave the "
+            "gate out."
+        )
+    if gate.of_shares and not -1 <= threshold <= 1:
+        raise RecipeError(
+            f"gate {name!r} is a share: {threshold:g} points are {threshold / 100:g}, "
+            f"got {threshold:g}."
+        )
+    if not gate.of_shares and threshold <= 0:
+        raise RecipeError(f"gate {name!r} needs a threshold above 0, got {threshold:g}.")
+    return demand
+
+
+def judge(report: Mapping[str, Any], asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The ``gates`` of a report: each with its figure, its threshold, and whether it passed.
 
     Args:
-        report: Figures with ``models`` and ``comparison``.
-        thresholds: By name of the gate, see `GATES`.
+        report: Figures with ``models`` and ``comparison``, and ``parts`` for gates of these.
+        asked: By name of the gate, as `check_gates` takes it.
     """
-    check_gates(thresholds)
-    judged = []
-    for name, threshold in thresholds.items():
-        gate = GATES[name]
-        found = gate.figure(report)
-        value = found["mean"] if isinstance(found, Mapping) else found
-        passed = value is not None and (value <= threshold if gate.at_most else value >= threshold)
-        judged.append(
-            {
-                "name": name,
-                "passed": passed,
-                "value": value,
-                "threshold": threshold,
-                "rule": "at most" if gate.at_most else "at least",
-                "meaning": gate.meaning,
-                "unit": gate.unit,
-            }
-        )
-    return judged
+    demands = check_gates(asked)
+    known = GATES if all(name in GATES for name in asked) else gates()
+    return [_judged(name, known[name], demand, report) for name, demand in demands.items()]
+
+
+def _judged(name: str, gate: Gate, demand: Demand, report: Mapping[str, Any]) -> dict[str, Any]:
+    reading = Reading.of_figure(gate.figure(report), report)
+    by = demand.by or ("shown" if reading.sure else "estimate")
+    tried, threshold = reading.tried(by, gate.at_most), demand.threshold
+    passed = tried is not None and (tried <= threshold if gate.at_most else tried >= threshold)
+    found = {
+        "name": name,
+        "passed": passed,
+        "value": reading.mean,
+        "low": reading.low,
+        "high": reading.high,
+        "threshold": threshold,
+        "by": by,
+        "rule": "at most" if gate.at_most else "at least",
+        "meaning": gate.meaning,
+        "unit": gate.unit,
+    }
+    return {**found, "evidence": told(found, reading)}

@@ -102,7 +102,7 @@ class Report:
     data: DataFacts
     baseline: Measured | None = None
     seeds: Sequence[SeedResult] = ()
-    gates: Mapping[str, float] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
     curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     command: str = ""

@@ -128,6 +128,16 @@ _CLASS = _table(
     high=_or_null(_number),
     clear=_truth,
 )
+_GATE = _table(
+    name=_text,
+    passed=_truth,
+    value=_or_null(_number),
+    low=_or_null(_number),
+    high=_or_null(_number),
+    threshold=_number,
+    by=_text,
+    evidence=_text,
+)
 _REPORT = _table(
     schema=_version,
     recipe=_anything,
@@ -146,7 +156,7 @@ _REPORT = _table(
         gain=_or_null(_INTERVAL),
         mcnemar=_or_null(_table(p=_share)),
     ),
-    gates=_list(_table(name=_text, passed=_truth, value=_or_null(_number), threshold=_number)),
+    gates=_list(_GATE),
     environment=_table(),
     notes=_list(_text),
 )

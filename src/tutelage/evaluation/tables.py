@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from tutelage.evaluation.rows import Cell, model_roles, model_rows
-from tutelage.evaluation.wording import ROLES, gate_value, percent, points
+from tutelage.evaluation.wording import ROLES, gate_range, gate_value, percent, points
 
 _UNITS = "ms|B|kB|MB|GB|k|M|G|points|seeds|gates|threads?"
 
@@ -66,15 +66,20 @@ def class_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
-    """Every condition, what was found, and whether it was met."""
+    """Every condition, what was found with its range, whether it was met, and why."""
     body = "".join(
         f"<tr><th>{escape(gate['name'])}<br><small>{escape(gate['meaning'])}</small></th>"
         f"<td>{gate['rule']} {gate_value(gate, 'threshold')}</td>"
-        f"<td>{gate_value(gate, 'value')}</td>"
+        f"<td>{_cell_text(gate_value(gate, 'value'), gate_range(gate))}</td>"
         + (
             '<td class="yes">passed</td></tr>'
             if gate["passed"]
             else '<td class="no">failed</td></tr>'
+        )
+        + (
+            f'<tr class="why"><td colspan="4">{prose(_capital(gate["evidence"]))}.</td></tr>'
+            if gate.get("evidence")
+            else ""
         )
         for gate in gates
     )
@@ -101,5 +106,12 @@ def plain(value: object) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    value, small = cell
-    return f"<td>{prose(value)}{f'<br><small>{prose(small)}</small>' if small else ''}</td>"
+    return f"<td>{_cell_text(*cell)}</td>"
+
+
+def _cell_text(value: str, small: str) -> str:
+    return f"{prose(value)}{f'<br><small>{prose(small)}</small>' if small else ''}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

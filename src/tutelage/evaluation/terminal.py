@@ -33,7 +33,10 @@ def summary(report: Mapping[str, Any]) -> "Group":
     verdict = report["verdict"]
     lines = [Text(verdict["headline"], style="bold")]
     lines += [Text(verdict[part][0]) for part in ("gained", "lost") if verdict[part]]
-    lines += [Text(verdict["ship"][0], style=_STATUS[verdict["status"]])]
+    # Every gate that failed has a sentence of its own, and these come first.
+    failed = sum(not gate["passed"] for gate in report["gates"])
+    shipping = verdict["ship"][: max(1, failed)]
+    lines += [Text(told, style=_STATUS[verdict["status"]]) for told in shipping]
     lines += [Text(f"Note: {note}", style="dim") for note in report["notes"]]
     return Group(table, Text(""), *lines)
 

@@ -204,10 +204,7 @@ def _shipping(report: Mapping[str, Any], failed: list[dict[str, Any]]) -> list[s
     if student["collapsed"]:
         sentences.append("No: a collapsed model is of no use to anybody.")
     for gate in failed:
-        sentences.append(
-            f"No: {gate['meaning']} is {gate_value(gate, 'value')}, and the gate "
-            f"{gate['name']} asks for {gate['rule']} {gate_value(gate, 'threshold')}."
-        )
+        sentences.append(_failed(gate))
     if gates and not failed and not student["collapsed"]:
         sentences.append(
             f"By your own conditions, yes: all {len(gates)} gates passed."
@@ -220,6 +217,15 @@ def _shipping(report: Mapping[str, Any], failed: list[dict[str, Any]]) -> list[s
             "negative_flips, p99_ms, ...) and the run will hold itself to it."
         )
     return sentences
+
+
+def _failed(gate: Mapping[str, Any]) -> str:
+    evidence = gate.get("evidence", "")
+    why = f" {evidence[0].upper()}{evidence[1:]}." if evidence else ""
+    return (
+        f"No: {gate['meaning']} is {gate_value(gate, 'value')}, and the gate "
+        f"{gate['name']} asks for {gate['rule']} {gate_value(gate, 'threshold')}.{why}"
+    )
 
 
 def _provenance(report: Mapping[str, Any]) -> list[str]:

@@ -80,18 +80,32 @@ def milliseconds(value: float) -> str:
 
 
 def gate_value(gate: Mapping[str, Any], key: str) -> str:
-    """The ``value`` or ``threshold`` of a gate, with its unit.
+    """The ``value``, ``low``, ``high`` or ``threshold`` of a gate, with its unit.
 
     >>> gate_value({"value": 0.0249, "unit": "%"}, "value")
     '2.49 %'
     """
-    value, unit = gate[key], gate["unit"]
+    value, unit = gate.get(key), gate["unit"]
     if value is None:
         return "not measured"
     if unit in ("%", "points"):
         shown = f"{100 * value:.3g}".replace("-", "−")
         return f"{shown} {'point' if shown == '1' and unit == 'points' else unit}"
     return f"{value:.3g} {unit}" if unit else large(value)
+
+
+def gate_range(gate: Mapping[str, Any]) -> str:
+    """The interval of a gate's figure, empty where it has none.
+
+    >>> gate_range({"low": 0.012, "high": 0.0334, "unit": "points"})
+    '1.2 to 3.34 points'
+    """
+    if gate.get("low") is None or gate.get("high") is None:
+        return ""
+    low, high = gate_value(gate, "low"), gate_value(gate, "high")
+    number, _, unit = low.partition(" ")
+    alike = unit.rstrip("s") == high.partition(" ")[2].rstrip("s")
+    return f"{number if alike else low} to {high}"
 
 
 def listing(words: list[str]) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ExportError, ModelError, RecipeError
@@ -31,6 +31,7 @@ from tutelage.evaluation import (
     weight_bytes,
 )
 from tutelage.evaluation.answers import save_answers
+from tutelage.evaluation.gates import gates
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.subjects import Subjects
@@ -39,23 +40,13 @@ from tutelage.recipe.arms import Desk
 from tutelage.recipe.candidates import Candidate, candidate, section_from
 from tutelage.recipe.proving import parts
 from tutelage.recipe.reading import Data, assign, read
-from tutelage.recipe.sections import Name, Named, Section
+from tutelage.recipe.sections import Asked, Named, Parts, Section
 from tutelage.recipe.shelf import Shelf, data_of
 
 FOLDER = Path("evaluations")
 """Where reports go that were not told where to go."""
 
-_AGAINST = {
-    **dict.fromkeys(
-        ("accuracy_drop", "agreement", "negative_flips", "worst_class_drop", "speedup"), "teacher"
-    ),
-    "gain": "baseline",
-}
 _Model = str | dict[str, Any]
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 class Evaluation(Section):
@@ -75,10 +66,8 @@ class Evaluation(Section):
     teacher: _Model | None = None
     baseline: _Model | None = None
     data: _Model
-    report: Annotated[list[Name], BeforeValidator(_listed)] = Field(
-        default_factory=lambda: [Named(name="standard")]
-    )
-    gates: dict[str, float] = Field(default_factory=dict)
+    report: Parts = Field(default_factory=lambda: [Named(name="standard")])
+    gates: dict[str, Asked] = Field(default_factory=dict)
     seed: NonNegativeInt = 0
 
 
@@ -146,7 +135,7 @@ def evaluate(
         TutelageError: One line: a model, the data or an option is wrong; nothing was written.
     """
     asked = section_from(Evaluation, written, "")
-    chosen = parts(asked.report)
+    chosen = parts(asked.report, asked.gates)
     _check_gates(asked)
     shelf = Shelf()
     data = data_of(asked.data, shelf)
@@ -196,12 +185,12 @@ def evaluate(
 def _check_gates(asked: Evaluation) -> None:
     check_gates(asked.gates)
     for name in asked.gates:
-        role = _AGAINST.get(name)
-        if role is not None and getattr(asked, role) is None:
-            raise RecipeError(
-                f"gate {name!r} compares with a {role}, and none is given: add --{role}, or leave "
-                "the gate out."
-            )
+        for role in gates()[name].needs:
+            if getattr(asked, role) is None:
+                raise RecipeError(
+                    f"gate {name!r} compares with a {role}, and none is given: add --{role}, or "
+                    "leave the gate out."
+                )
 
 
 def _check_free(folder: Path, force: bool) -> None:

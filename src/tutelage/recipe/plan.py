@@ -115,7 +115,7 @@ class Plan:
     seeds: tuple[int, ...]
     export: bool
     calibrate: bool
-    gates: Mapping[str, float]
+    gates: Mapping[str, Any]
     report: Sequence[Named]
     recipe: Mapping[str, Any]
     cache: Cache | None

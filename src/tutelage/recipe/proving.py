@@ -1,10 +1,13 @@
 """The proof of a run: which parts its report has, and whom and what they may look at."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from tutelage.core.registry import names
 from tutelage.data import Examples, labelled
 from tutelage.evaluation import Predictions
+from tutelage.evaluation.gates import home
 from tutelage.evaluation.part import WORDS, AbstractPart
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import Observed
@@ -13,8 +16,18 @@ from tutelage.recipe.plan import Plan
 from tutelage.recipe.sections import Named
 
 
-def parts(asked: Sequence[Named], key: str = "report") -> dict[str, AbstractPart]:
+def parts(
+    asked: Sequence[Named], gates: Mapping[str, Any] = MappingProxyType({}), key: str = "report"
+) -> dict[str, AbstractPart]:
     """Every part asked for, by name; ``standard``, ``full`` and ``none`` stand for several.
+
+    A part that a gate reads is there too, with its default options, whether asked for or not: a
+    gate without its figure could only fail.
+
+    Args:
+        asked: The recipe's ``report``.
+        gates: The recipe's ``gates``, by name.
+        key: What to call ``asked`` in an error.
 
     Raises:
         RecipeError: One line naming the key, and the nearest part that exists.
@@ -26,6 +39,8 @@ def parts(asked: Sequence[Named], key: str = "report") -> dict[str, AbstractPart
         else:
             names("part") or WORDS["full"]()  # on their shelf
             found[named.name] = schema.build("part", named, f"{key}.{index}")
+    for part in filter(None, map(home, gates)):
+        found.setdefault(part, WORDS["full"]()[part])
     return found
 
 

@@ -97,7 +97,9 @@ def _measure(
         trial = replace(trial, training=training(arms), files=files)
         for role, found in answers.items():
             trial.know(role, "test", found)
-        proof = examine(trial, parts(made.report), lambda title: desk.say(f"proof: {title}"))
+        proof = examine(
+            trial, parts(made.report, made.gates), lambda title: desk.say(f"proof: {title}")
+        )
     return Report(
         recipe=dict(made.recipe),
         seed=made.seeds[0],

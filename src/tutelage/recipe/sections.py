@@ -72,7 +72,20 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _asked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(
+            f"got {short(value)}: write the threshold as a number, or with how it is judged: "
+            "{at_most: number, by: shown}"
+        )
+    return value
+
+
+Asked = Annotated[Any, BeforeValidator(_asked)]
 Name = Annotated[Named, BeforeValidator(_named)]
+Parts = Annotated[list[Name], BeforeValidator(_listed)]
 
 
 class Train(Section):
@@ -274,7 +287,8 @@ class Recipe(Section):
         export: Whether to write ONNX.
         calibrate: Whether to fit a temperature on validation that ships with the student: its
             logits are divided by it, in the report and in the exported file.
-        gates: What the student must reach (see `tutelage.evaluation.gates`).
+        gates: What the student must reach, by name: a threshold, or ``{at_most: 0.02, by: shown}``
+            (see `tutelage.evaluation.gates`).
         report: Which parts the proof has: ``standard`` (all that are quick), ``full``, ``none``,
             or a list of names with options (``tutelage methods part`` lists them).
     """
@@ -295,5 +309,5 @@ class Recipe(Section):
     tune: Tune | None = None
     export: bool = True
     calibrate: bool = False
-    gates: dict[str, float] = {}
-    report: Annotated[list[Name], BeforeValidator(_listed)] = [Named(name="standard")]
+    gates: dict[str, Asked] = {}
+    report: Parts = [Named(name="standard")]

@@ -4,6 +4,7 @@ So a run cannot fail on its recipe's words after an hour, nor leave half a folde
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, MissingFeature, RecipeError, TutelageError
 from tutelage.core.outputs import Outputs
 from tutelage.data import labelled
-from tutelage.evaluation.gates import check_gates
+from tutelage.evaluation.gates import check_gates, gates
 from tutelage.models import Frozen, Observed
 from tutelage.recipe.equipment import check_train, learner, loader
 from tutelage.recipe.kept import as_read, check_cache, check_features, fixed_views
@@ -68,17 +69,9 @@ def try_out(made: Plan) -> None:
 def _check_words(recipe: Recipe) -> None:
     """What can be told from the recipe alone."""
     check_cache(recipe)
-    parts(recipe.report)
-    for name, threshold in recipe.gates.items():
-        try:
-            check_gates({name: threshold})
-        except TutelageError as error:
-            raise type(error)(f"gates.{name}: got {threshold!r}: {error}") from error
-        if name == "gain" and recipe.baseline is None:
-            raise RecipeError(
-                f"gates.gain: got {threshold:g}, and there is no baseline to gain on: remove the "
-                "gate, or 'baseline: false'."
-            )
+    parts(recipe.report, recipe.gates)
+    for name, asked in recipe.gates.items():
+        _check_gate(name, asked, recipe)
     if recipe.tune is not None:
         if recipe.tune.seed in recipe.seeds:
             raise RecipeError(
@@ -98,6 +91,18 @@ def _check_words(recipe: Recipe) -> None:
                 f"{recipe.train.parallel!r}: all stages share their processes: set it in train "
                 "alone."
             )
+
+
+def _check_gate(name: str, asked: Any, recipe: Recipe) -> None:
+    try:
+        demand = check_gates({name: asked})[name]
+    except TutelageError as error:
+        raise type(error)(f"gates.{name}: got {asked!r}: {error}") from error
+    if "baseline" in gates()[name].needs and recipe.baseline is None:
+        raise RecipeError(
+            f"gates.{name}: got {demand.threshold:g}, and there is no baseline to compare with: "
+            "remove the gate, or 'baseline: false'."
+        )
 
 
 def _check_classes(given: Given) -> None:

@@ -67,6 +67,7 @@ class Calibration(AbstractPart):
             True,
             in_part("calibration", "against", "teacher"),
             "points",
+            needs=("teacher",),
         ),
     }
 

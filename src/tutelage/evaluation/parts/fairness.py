@@ -38,12 +38,14 @@ class Fairness(AbstractPart):
             True,
             in_part("fairness", "worst_group_drop"),
             "points",
+            needs=("teacher",),
         ),
         "amplification": Gate(
             "equalised odds difference beyond the teacher's",
             True,
             in_part("fairness", "amplification"),
             "points",
+            needs=("teacher",),
         ),
         "eod": Gate("equalised odds difference", True, in_part("fairness", "eod"), "points"),
     }

@@ -41,12 +41,14 @@ class Fidelity(AbstractPart):
             False,
             in_part("fidelity", "taught", "agreement"),
             "points",
+            needs=("baseline", "teacher"),
         ),
         "copied_errors": Gate(
             "share answered with the teacher's error, above that of the student alone",
             True,
             in_part("fidelity", "taught", "repeated"),
             "points",
+            needs=("baseline", "teacher"),
         ),
     }
 

@@ -42,12 +42,14 @@ class Lost(AbstractPart):
             True,
             in_part("lost", "lost_sure_share"),
             "%",
+            needs=("teacher",),
         ),
         "lost_in_a_class": Gate(
             "accuracy lost in one class beyond the others, at most any",
             True,
             in_part("lost", "worst_class", "more"),
             "points",
+            needs=("teacher",),
         ),
     }
 
