@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tutelage.evaluation.fairness.plots import temperature_curves
 from tutelage.evaluation.intervals import Interval, mean_interval, paired_interval
-from tutelage.evaluation.plots_fairness import temperature_curves
 from tutelage.evaluation.wording import listing, points
 
 Rows = Mapping[str, Mapping[str, Any]]

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import (
 from tutelage.core.errors import DataError
 from tutelage.core.seeds import generator
 from tutelage.evaluation import brier, ece, nll, paired_bootstrap
-from tutelage.evaluation.calibration import (
+from tutelage.evaluation.calibration.measures import (
     beyond_chance,
     brier_parts,
     classwise_ece,
@@ -26,7 +26,7 @@ from tutelage.evaluation.calibration import (
     max_calibration_error,
     sureness,
 )
-from tutelage.evaluation.temperature import fit_temperature
+from tutelage.evaluation.calibration.temperature import fit_temperature
 
 
 def honest(total=500, classes=5, *, seed=0, scale=2.0):
@@ -190,7 +190,7 @@ class TestChance:
         assert (same.low, same.mean, same.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
     def test_a_set_larger_than_a_portion_gives_the_same_kind_of_interval(self, monkeypatch):
-        from tutelage.evaluation import calibration
+        from tutelage.evaluation.calibration import measures as calibration
 
         logits, targets = honest(200)
         whole = ece_difference(2 * logits, logits, targets, seed=0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tutelage.core.errors import DataError
 from tutelage.core.seeds import generator
-from tutelage.evaluation.cka import compare_cka, linear_cka, unbiased_cka
+from tutelage.evaluation.kept.cka import compare_cka, linear_cka, unbiased_cka
 
 
 def features(total, *widths, seed=0, common=1.0):

@@ -20,9 +20,9 @@ from tutelage.data import TensorSet
 from tutelage.evaluation.explain import (
     unlearned,
 )
+from tutelage.evaluation.explain.plots import as_png, as_veil, where_they_look
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts.explanations import Explanations
-from tutelage.evaluation.plots_explain import as_png, as_veil, where_they_look
 from tutelage.models import Observed
 
 

@@ -8,7 +8,14 @@ import torch
 
 from tutelage.core.errors import DataError
 from tutelage.core.seeds import generator
-from tutelage.evaluation.fairness import (
+from tutelage.evaluation.fairness.intervals import (
+    contrasts,
+    gap_change,
+    gap_interval,
+    newcombe_independent,
+    resampled,
+)
+from tutelage.evaluation.fairness.rates import (
     MEASURES,
     accuracy_gap,
     demographic_parity_difference,
@@ -19,13 +26,6 @@ from tutelage.evaluation.fairness import (
     support,
     tally,
     worst_group,
-)
-from tutelage.evaluation.fairness_intervals import (
-    contrasts,
-    gap_change,
-    gap_interval,
-    newcombe_independent,
-    resampled,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from evaluation_samples import answers, measured, report, subjects
 
 from tutelage.evaluation import page
-from tutelage.evaluation.blocks import Table, as_html
+from tutelage.evaluation.faces.blocks import Table, as_html
 from tutelage.evaluation.part import examine, full
 from tutelage.evaluation.parts import Cost, Flips
 

@@ -10,7 +10,7 @@ from tutelage.core.errors import RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import Groups
 from tutelage.evaluation import Predictions, predict
-from tutelage.evaluation.blocks import as_html, as_markdown
+from tutelage.evaluation.faces.blocks import as_html, as_markdown
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import Calibration
 from tutelage.evaluation.subjects import Subjects

@@ -7,8 +7,8 @@ import pytest
 import torch
 from evaluation_samples import subjects
 
-from tutelage.evaluation.blocks import as_html, as_markdown
-from tutelage.evaluation.gate import Gate
+from tutelage.evaluation.faces.blocks import as_html, as_markdown
+from tutelage.evaluation.gates.gate import Gate
 from tutelage.evaluation.part import examine, full
 from tutelage.evaluation.schema import _finite
 

@@ -9,9 +9,9 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, ModelError
 from tutelage.core.outputs import Outputs
 from tutelage.evaluation import macs, parameters
-from tutelage.evaluation.cost_wording import latency_findings, size_findings, training_findings
-from tutelage.evaluation.energy import energy_per_answer, unmeasurable
-from tutelage.evaluation.memory import peak_memory
+from tutelage.evaluation.costs.energy import energy_per_answer, unmeasurable
+from tutelage.evaluation.costs.memory import peak_memory
+from tutelage.evaluation.costs.wording import latency_findings, size_findings, training_findings
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts.cost import Cost
 from tutelage.models import Observed

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tutelage.data import load
 from tutelage.evaluation import ece, predict
-from tutelage.evaluation.temperature import Temperature, fit_temperature
+from tutelage.evaluation.calibration.temperature import Temperature, fit_temperature
 from tutelage.models import Observed, load_weights, read_metadata, temperature_of
 from tutelage.models.tempered import Tempered
 from tutelage.recipe import calibrating

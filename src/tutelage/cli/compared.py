@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage.core.errors import RecipeError
-from tutelage.evaluation import blocks
+from tutelage.evaluation.faces import blocks
 from tutelage.evaluation.report import write_whole
 from tutelage.evaluation.wording import (
     large,

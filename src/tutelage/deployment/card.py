@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.core.errors import DataError
-from tutelage.evaluation.rows import model_roles, model_rows
+from tutelage.evaluation.faces.rows import model_roles, model_rows
 from tutelage.evaluation.wording import ROLES, gate_range, gate_value, points
 
 _UNKNOWN = "not stated"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tutelage.core.batch import Batch, Inputs
 from tutelage.core.errors import ExportError
 from tutelage.deployment.parity import Parity, parity_of, refuse_difference
-from tutelage.evaluation.cost import weight_bytes
+from tutelage.evaluation.costs.parameters import weight_bytes
 from tutelage.evaluation.predict import evaluating
 from tutelage.models.observed import Frozen, Observed
 

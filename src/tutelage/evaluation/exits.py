@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError
-from tutelage.evaluation.latency import Effort, torch_latency
-from tutelage.evaluation.macs import macs
+from tutelage.evaluation.costs.latency import Effort, torch_latency
+from tutelage.evaluation.costs.macs import macs
 from tutelage.evaluation.policy import ExitPolicy, certainty, early
 from tutelage.evaluation.predict import Examples, evaluating
 from tutelage.models.exits import exits_of, with_exits

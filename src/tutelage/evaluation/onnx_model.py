@@ -12,7 +12,7 @@ from torch import Tensor
 from tutelage.core.batch import Batch, Inputs
 from tutelage.core.errors import ModelError, NotInstalled, ShapeMismatch
 from tutelage.core.outputs import Outputs
-from tutelage.evaluation.onnx_macs import onnx_macs
+from tutelage.evaluation.costs.onnx_macs import onnx_macs
 
 
 class OnnxModel:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from tutelage.core import registry
 from tutelage.core.errors import TutelageError
-from tutelage.evaluation.blocks import Block
-from tutelage.evaluation.gate import Gate
+from tutelage.evaluation.faces.blocks import Block
+from tutelage.evaluation.gates.gate import Gate
 from tutelage.evaluation.subjects import Subjects
 
 Status = Literal["fine", "notice", "warning"]

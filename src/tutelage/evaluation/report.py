@@ -12,12 +12,12 @@ from typing import Any
 from tutelage.core.errors import DataError
 from tutelage.evaluation.collapse import collapsed
 from tutelage.evaluation.comparison import SeedResult, comparable, compare
-from tutelage.evaluation.gates import judge
+from tutelage.evaluation.costs.latency import Latency
+from tutelage.evaluation.faces.verdict import verdict
+from tutelage.evaluation.gates.judging import judge
 from tutelage.evaluation.intervals import wilson
-from tutelage.evaluation.latency import Latency
 from tutelage.evaluation.metrics import brier, broken, ece, nll, reliability, right
 from tutelage.evaluation.predict import Predictions
-from tutelage.evaluation.verdict import verdict
 
 SCHEMA = 1
 _POINTS = 200  # of a training curve that are kept
@@ -86,7 +86,7 @@ class Report:
         data: Which data did what.
         baseline: The same student trained without a teacher, with the same seed; None if none was.
         seeds: Test accuracy of student and baseline for each seed, the shipped one among them.
-        gates: Conditions for shipping, by name (see `tutelage.evaluation.gates`).
+        gates: Conditions for shipping, by name (see `tutelage.evaluation.gates.judging`).
         environment: From `tutelage.evaluation.environment`.
         curves: For each arm, rows ``{"step", "epoch", terms..., "validation_accuracy"}``.
         command: What to type to make all this again.
@@ -149,8 +149,8 @@ class Report:
 
     def write(self, folder: str | Path) -> dict[str, Any]:
         """Write ``report.json``, ``.html`` and ``.md`` into ``folder``; returns the figures."""
-        from tutelage.evaluation.html import page
-        from tutelage.evaluation.markdown import markdown
+        from tutelage.evaluation.faces.html import page
+        from tutelage.evaluation.faces.markdown import markdown
 
         folder = Path(folder)
         text = json.dumps(self.figures, indent=1, ensure_ascii=False, allow_nan=False)

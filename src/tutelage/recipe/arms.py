@@ -18,8 +18,8 @@ from tutelage.engine.hooks import Means
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import rank
 from tutelage.evaluation import accuracy, predict
+from tutelage.evaluation.calibration.temperature import Temperature
 from tutelage.evaluation.collapse import collapsed
-from tutelage.evaluation.temperature import Temperature
 from tutelage.models import Observed, load_weights, save_weights
 from tutelage.recipe.equipment import learner, loader, machine
 from tutelage.recipe.folder import RunFolder

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from tutelage.evaluation import predict
-from tutelage.evaluation.temperature import Temperature, fit_temperature
+from tutelage.evaluation.calibration.temperature import Temperature, fit_temperature
 from tutelage.models import Observed, tempered
 from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.plan import Plan

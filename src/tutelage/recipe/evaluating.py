@@ -31,7 +31,7 @@ from tutelage.evaluation import (
     weight_bytes,
 )
 from tutelage.evaluation.answers import save_answers
-from tutelage.evaluation.gates import gates
+from tutelage.evaluation.gates.judging import gates
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.part import examine
 from tutelage.evaluation.subjects import Subjects

@@ -288,7 +288,7 @@ class Recipe(Section):
         calibrate: Whether to fit a temperature on validation that ships with the student: its
             logits are divided by it, in the report and in the exported file.
         gates: What the student must reach, by name: a threshold, or ``{at_most: 0.02, by: shown}``
-            (see `tutelage.evaluation.gates`).
+            (see `tutelage.evaluation.gates.judging`).
         report: Which parts the proof has: ``standard`` (all that are quick), ``full``, ``none``,
             or a list of names with options (``tutelage methods part`` lists them).
     """

@@ -12,7 +12,7 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, MissingFeature, RecipeError, TutelageError
 from tutelage.core.outputs import Outputs
 from tutelage.data import labelled
-from tutelage.evaluation.gates import check_gates, gates
+from tutelage.evaluation.gates.judging import check_gates, gates
 from tutelage.models import Frozen, Observed
 from tutelage.recipe.equipment import check_train, learner, loader
 from tutelage.recipe.kept import as_read, check_cache, check_features, fixed_views

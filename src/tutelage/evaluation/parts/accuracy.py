@@ -7,13 +7,11 @@ from torch import Tensor
 
 from tutelage.core.errors import RecipeError
 from tutelage.core.registry import register
-from tutelage.evaluation.blocks import Block
+from tutelage.evaluation.faces.blocks import Block
 from tutelage.evaluation.intervals import wilson
-from tutelage.evaluation.luck import beyond_luck, luck
-from tutelage.evaluation.macro import class_intervals, mean_of, within_top, worst_class
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.several import holm
-from tutelage.evaluation.standing import (
+from tutelage.evaluation.regressions.luck import beyond_luck, luck
+from tutelage.evaluation.standing.figures import (
     class_subsets,
     ends,
     group_subsets,
@@ -21,7 +19,9 @@ from tutelage.evaluation.standing import (
     paired_tests,
     rows_of,
 )
-from tutelage.evaluation.standing_tables import (
+from tutelage.evaluation.standing.macro import class_intervals, mean_of, within_top, worst_class
+from tutelage.evaluation.standing.several import holm
+from tutelage.evaluation.standing.tables import (
     NAMES,
     between,
     chance,

@@ -8,10 +8,10 @@ from torch import Tensor
 from tutelage.core.errors import RecipeError, suggest
 from tutelage.core.registry import register
 from tutelage.core.seeds import derive
-from tutelage.evaluation.blocks import Block, Picture, Table, Words
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.part import AbstractPart, Finding, Status
-from tutelage.evaluation.plots_robustness import attack_curve
+from tutelage.evaluation.robustness.plots import attack_curve
 from tutelage.evaluation.robustness.siege import (
     Plan,
     Targets,

@@ -5,25 +5,25 @@ from typing import Any, ClassVar
 
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.registry import register
-from tutelage.evaluation.blocks import Block, Picture, Words
-from tutelage.evaluation.calibration import ece_difference
-from tutelage.evaluation.calibration_figures import (
+from tutelage.evaluation.calibration.figures import (
     group_figures,
     model_figures,
     temperature_figures,
 )
-from tutelage.evaluation.calibration_tables import (
+from tutelage.evaluation.calibration.measures import ece_difference
+from tutelage.evaluation.calibration.plots import reliability_of
+from tutelage.evaluation.calibration.tables import (
     error_table,
     group_tables,
     temperature_table,
 )
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.calibration.temperature import fit_temperature
+from tutelage.evaluation.faces.blocks import Block, Picture, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.metrics import broken
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.plots_calibration import reliability_of
 from tutelage.evaluation.roles import NAMES, sound_roles, sure_span
 from tutelage.evaluation.subjects import Subjects
-from tutelage.evaluation.temperature import fit_temperature
 from tutelage.evaluation.wording import percent, points, span
 
 _LIMITS = {

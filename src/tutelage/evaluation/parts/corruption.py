@@ -11,14 +11,14 @@ from tutelage.core.errors import RecipeError, suggest
 from tutelage.core.outputs import dense
 from tutelage.core.registry import register
 from tutelage.core.seeds import derive
-from tutelage.evaluation.blocks import Block, Picture, Table, Words
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.intervals import wilson
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.plots_robustness import corruption_bars
 from tutelage.evaluation.predict import evaluating
 from tutelage.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from tutelage.evaluation.robustness.degradation import against, kept
+from tutelage.evaluation.robustness.plots import corruption_bars
 from tutelage.evaluation.robustness.telling import said, taught, versus
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.whitebox import device_of, some

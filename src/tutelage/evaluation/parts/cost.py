@@ -10,14 +10,14 @@ import torch
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, ModelError
 from tutelage.core.registry import register
-from tutelage.evaluation.blocks import Block, Picture, Table, Words
-from tutelage.evaluation.cost import parameters, weight_bytes
-from tutelage.evaluation.cost_wording import latency_findings, size_findings, training_findings
-from tutelage.evaluation.energy import energy_per_answer, unmeasurable
-from tutelage.evaluation.gate import Gate, in_part
-from tutelage.evaluation.latency import Effort, Latency, onnx_latency, torch_latency
-from tutelage.evaluation.macs import macs
-from tutelage.evaluation.memory import peak_memory
+from tutelage.evaluation.costs.energy import energy_per_answer, unmeasurable
+from tutelage.evaluation.costs.latency import Effort, Latency, onnx_latency, torch_latency
+from tutelage.evaluation.costs.macs import macs
+from tutelage.evaluation.costs.memory import peak_memory
+from tutelage.evaluation.costs.parameters import parameters, weight_bytes
+from tutelage.evaluation.costs.wording import latency_findings, size_findings, training_findings
+from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.part import AbstractPart, Finding
 from tutelage.evaluation.predict import evaluating
@@ -83,7 +83,7 @@ class Cost(AbstractPart):
 
     def blocks(self, figures: Mapping[str, Any]) -> Sequence[Block]:
         """Costs of each model, then times under each condition."""
-        from tutelage.evaluation.plots_cost import latencies
+        from tutelage.evaluation.costs.plots import latencies
 
         shown: list[Block] = [_sizes(figures)]
         shown += [

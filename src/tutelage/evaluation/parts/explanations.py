@@ -8,7 +8,6 @@ from torch import Tensor
 from tutelage.core.errors import RecipeError
 from tutelage.core.registry import register
 from tutelage.core.seeds import derive
-from tutelage.evaluation.blocks import Block, Picture, Table, Words
 from tutelage.evaluation.explain.looking import (
     SIDE,
     Asked,
@@ -23,10 +22,11 @@ from tutelage.evaluation.explain.looking import (
     worth,
 )
 from tutelage.evaluation.explain.maps import rank_correlation
+from tutelage.evaluation.explain.plots import as_png, as_veil, deletion_curves, where_they_look
 from tutelage.evaluation.explain.randomised import unlearned
 from tutelage.evaluation.explain.telling import faithful, likeness, no_spot, spot
+from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.plots_explain import as_png, as_veil, deletion_curves, where_they_look
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.whitebox import some
 from tutelage.evaluation.wording import ROLES, listing, percent, points

@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 
 from tutelage.core.errors import DataError
 from tutelage.core.registry import register
-from tutelage.evaluation.blocks import Block, Picture, Table, Words
-from tutelage.evaluation.fairness import MEASURES
-from tutelage.evaluation.fairness_figures import Care, of_grouping
-from tutelage.evaluation.fairness_wording import GAPS, told
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
+from tutelage.evaluation.fairness.figures import Care, of_grouping
+from tutelage.evaluation.fairness.plots import MOST_GROUPS, group_accuracies
+from tutelage.evaluation.fairness.rates import MEASURES
+from tutelage.evaluation.fairness.wording import GAPS, told
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.plots_fairness import MOST_GROUPS, group_accuracies
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.wording import ROLES, listing, percent, points, span
 

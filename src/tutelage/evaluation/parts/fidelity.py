@@ -8,11 +8,11 @@ import torch
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.registry import register
 from tutelage.core.seeds import generator
-from tutelage.evaluation.blocks import Block, Words
-from tutelage.evaluation.cka import compare_cka, linear_cka, unbiased_cka
-from tutelage.evaluation.fidelity_figures import beside_teacher, taught
-from tutelage.evaluation.fidelity_tables import closeness_table, difference_tables
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.faces.blocks import Block, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
+from tutelage.evaluation.kept.cka import compare_cka, linear_cka, unbiased_cka
+from tutelage.evaluation.kept.figures import beside_teacher, taught
+from tutelage.evaluation.kept.tables import closeness_table, difference_tables
 from tutelage.evaluation.part import AbstractPart, Finding
 from tutelage.evaluation.roles import sound_roles, sure_span
 from tutelage.evaluation.subjects import Subjects

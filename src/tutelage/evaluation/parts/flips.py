@@ -7,17 +7,17 @@ import torch
 
 from tutelage.core.errors import RecipeError
 from tutelage.core.registry import register
-from tutelage.evaluation.blocks import Block, Picture, Words
-from tutelage.evaluation.damage import damage, surest, worst
-from tutelage.evaluation.flip_tables import places_table, runs_table, surest_table
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.faces.blocks import Block, Picture, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.intervals import Interval, wilson
-from tutelage.evaluation.luck import luck
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.plots_regressions import flip_rates
-from tutelage.evaluation.regressions import Flips as Changes
-from tutelage.evaluation.regressions import flip_ratio, flip_ratio_over_seeds, flips
-from tutelage.evaluation.standing import class_subsets, ends, group_subsets
+from tutelage.evaluation.regressions.damage import damage, surest, worst
+from tutelage.evaluation.regressions.flips import Flips as Changes
+from tutelage.evaluation.regressions.flips import flip_ratio, flip_ratio_over_seeds, flips
+from tutelage.evaluation.regressions.luck import luck
+from tutelage.evaluation.regressions.plots import flip_rates
+from tutelage.evaluation.regressions.tables import places_table, runs_table, surest_table
+from tutelage.evaluation.standing.figures import class_subsets, ends, group_subsets
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.wording import listing, percent, times
 

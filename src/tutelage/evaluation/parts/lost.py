@@ -8,15 +8,15 @@ from torch import Tensor
 
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.registry import register
-from tutelage.evaluation.blocks import Block, Exhibit, Gallery, Table, Words
-from tutelage.evaluation.changes import Moved, by_slice, confusions, moved
-from tutelage.evaluation.gate import Gate, in_part
+from tutelage.evaluation.faces.blocks import Block, Exhibit, Gallery, Table, Words
+from tutelage.evaluation.gates.gate import Gate, in_part
 from tutelage.evaluation.intervals import newcombe
+from tutelage.evaluation.kept.changes import Moved, by_slice, confusions, moved
+from tutelage.evaluation.kept.thumbnails import png, row_in_words
 from tutelage.evaluation.metrics import right
 from tutelage.evaluation.part import AbstractPart, Finding
 from tutelage.evaluation.roles import sound_roles, sure_span
 from tutelage.evaluation.subjects import Subjects
-from tutelage.evaluation.thumbnails import png, row_in_words
 from tutelage.evaluation.wording import listing, percent, points, span
 
 _IDS = 1000

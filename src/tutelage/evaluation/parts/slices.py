@@ -12,11 +12,11 @@ from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.registry import register
 from tutelage.core.seeds import generator
 from tutelage.data.sets import Examples
-from tutelage.evaluation.blocks import Block, Picture, Table, Words
-from tutelage.evaluation.luck import Luck, Scale, luck, scale
+from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
 from tutelage.evaluation.metrics import right
 from tutelage.evaluation.part import AbstractPart, Finding
-from tutelage.evaluation.plots_regressions import slice_drops
+from tutelage.evaluation.regressions.luck import Luck, Scale, luck, scale
+from tutelage.evaluation.regressions.plots import slice_drops
 from tutelage.evaluation.slices.confirming import (
     Rights,
     confirmed,

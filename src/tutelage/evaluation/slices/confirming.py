@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tutelage.evaluation.distributions import normal_quantile
-from tutelage.evaluation.luck import Luck, Scale, against_retrains
-from tutelage.evaluation.several import holm
+from tutelage.evaluation.regressions.luck import Luck, Scale, against_retrains
 from tutelage.evaluation.slices.proposing import Slice, excess
-from tutelage.evaluation.standing import change, ends
+from tutelage.evaluation.standing.figures import change, ends
+from tutelage.evaluation.standing.several import holm
 
 _NORMAL = NormalDist()
 

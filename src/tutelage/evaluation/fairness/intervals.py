@@ -25,7 +25,7 @@ from torch import Tensor
 from tutelage.core.errors import DataError
 from tutelage.core.seeds import generator
 from tutelage.evaluation.distributions import normal_quantile
-from tutelage.evaluation.fairness import Tally, rates, support
+from tutelage.evaluation.fairness.rates import Tally, rates, support
 from tutelage.evaluation.intervals import Interval, wilson
 
 _AT_ONCE = 2_000_000
@@ -162,7 +162,7 @@ def contrasts(counted: Tally, draws: Tally, measure: str, *, least: int = 1) -> 
     Args:
         counted: Of one model.
         draws: Of the same model, from `resampled`.
-        measure: See `tutelage.evaluation.fairness.MEASURES`.
+        measure: See `tutelage.evaluation.fairness.rates.MEASURES`.
         least: Examples that a rate must rest on to be compared.
 
     Returns:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.evaluation.distributions import student_t_quantile
-from tutelage.evaluation.gauges import level_of, tested
+from tutelage.evaluation.gates.gauges import level_of, tested
 from tutelage.evaluation.wording import gate_range
 
 _MOST = 10_000_000  # examples: nobody has more

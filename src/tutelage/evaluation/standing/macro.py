@@ -9,7 +9,7 @@ from torch import Tensor
 from tutelage.core.errors import DataError
 from tutelage.evaluation.intervals import Interval, wilson
 from tutelage.evaluation.metrics import _rank, checked
-from tutelage.evaluation.several import smallest, strictly
+from tutelage.evaluation.standing.several import smallest, strictly
 
 
 def within_top(logits: Tensor, targets: Tensor, k: int) -> Tensor:

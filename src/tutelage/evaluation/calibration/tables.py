@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tutelage.evaluation.blocks import Block, Table, Words
+from tutelage.evaluation.faces.blocks import Block, Table, Words
 from tutelage.evaluation.roles import NAMES
 from tutelage.evaluation.wording import listing, percent, points, span
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tutelage.evaluation.blocks import Table, as_markdown
-from tutelage.evaluation.proof import blocks_of
-from tutelage.evaluation.rows import model_roles, model_rows
+from tutelage.evaluation.faces.blocks import Table, as_markdown
+from tutelage.evaluation.faces.proof import blocks_of
+from tutelage.evaluation.faces.rows import model_roles, model_rows
 from tutelage.evaluation.wording import ROLES, gate_value, percent, points, span
 
 _MARKS = {"warning": "▲ **Look at this.**", "notice": "● Know this.", "fine": "✓ In order."}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tutelage.evaluation.tables import prose
+from tutelage.evaluation.faces.tables import prose
 
 
 @dataclass(frozen=True)

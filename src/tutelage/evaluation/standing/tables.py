@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.evaluation.blocks import Block, Table, Words
+from tutelage.evaluation.faces.blocks import Block, Table, Words
 from tutelage.evaluation.wording import percent, points, span
 
 NAMES = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.evaluation.plots import (
+from tutelage.evaluation.faces.plots import (
     _ARMS,
     _FAINT,
     _INK,
@@ -20,7 +20,7 @@ def flip_rates(rows: Sequence[Mapping[str, Any]]) -> str:
     """Share of each class that became wrong, with ranges, beside that of the student alone.
 
     Args:
-        rows: As `tutelage.evaluation.damage.damage` returns them; the worst are drawn.
+        rows: As `tutelage.evaluation.regressions.damage.damage` returns them; the worst are drawn.
     """
     kept = sorted(rows, key=lambda row: float(row["share"]["mean"]))[-MOST_CLASSES:]
     figure, axes = _figure(5.4, 0.9 + 0.27 * len(kept))

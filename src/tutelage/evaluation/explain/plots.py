@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.evaluation.plots import _ARMS, _MARKS, _STROKES, _figure, _legend, _svg
+from tutelage.evaluation.faces.plots import _ARMS, _MARKS, _STROKES, _figure, _legend, _svg
 from tutelage.evaluation.wording import ROLES
 
 _LEVELS, _LARGEST = 16, 48

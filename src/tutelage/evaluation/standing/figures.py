@@ -16,9 +16,9 @@ from tutelage.evaluation.intervals import (
     paired_interval,
     wilson,
 )
-from tutelage.evaluation.macro import class_intervals, mean_of, within_top, worst_class
 from tutelage.evaluation.predict import Predictions
-from tutelage.evaluation.several import holm, strictly
+from tutelage.evaluation.standing.macro import class_intervals, mean_of, within_top, worst_class
+from tutelage.evaluation.standing.several import holm, strictly
 from tutelage.evaluation.subjects import Subjects
 
 Figures = dict[str, Any]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tutelage.evaluation.rows import Cell, model_roles, model_rows
+from tutelage.evaluation.faces.rows import Cell, model_roles, model_rows
 from tutelage.evaluation.wording import ROLES, gate_range, gate_value, percent, points
 
 _UNITS = "ms|B|kB|MB|GB|k|M|G|points|seeds|gates|threads?"

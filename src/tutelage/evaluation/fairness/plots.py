@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.evaluation import plots
+from tutelage.evaluation.faces import plots
 from tutelage.evaluation.wording import ROLES
 
 MOST_GROUPS = 16

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from tutelage.data.groups import Groups
-from tutelage.evaluation.fairness import MEASURES, Tally, gap, support, tally
-from tutelage.evaluation.fairness_intervals import (
+from tutelage.evaluation.fairness.intervals import (
     Contrasts,
     contrasts,
     gap_change,
@@ -17,6 +16,7 @@ from tutelage.evaluation.fairness_intervals import (
     newcombe_independent,
     resampled,
 )
+from tutelage.evaluation.fairness.rates import MEASURES, Tally, gap, support, tally
 from tutelage.evaluation.intervals import newcombe, wilson
 from tutelage.evaluation.predict import Predictions
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tutelage.data.groups import Groups
-from tutelage.evaluation.calibration import (
+from tutelage.evaluation.calibration.measures import (
     beyond_chance,
     brier_parts,
     classwise_ece,
@@ -16,11 +16,11 @@ from tutelage.evaluation.calibration import (
     max_calibration_error,
     sureness,
 )
+from tutelage.evaluation.calibration.temperature import Temperature
 from tutelage.evaluation.distributions import normal_quantile
 from tutelage.evaluation.intervals import paired_bootstrap
 from tutelage.evaluation.metrics import accuracy, brier, ece, nll, reliability
 from tutelage.evaluation.predict import Predictions
-from tutelage.evaluation.temperature import Temperature
 
 FEWEST = 20
 """A group of fewer examples is not judged."""

@@ -6,10 +6,10 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from tutelage.evaluation import plots
-from tutelage.evaluation.blocks import Table, Words, as_html
-from tutelage.evaluation.proof import found, proof
-from tutelage.evaluation.tables import (
+from tutelage.evaluation.faces import plots
+from tutelage.evaluation.faces.blocks import Table, Words, as_html
+from tutelage.evaluation.faces.proof import found, proof
+from tutelage.evaluation.faces.tables import (
     class_table,
     gate_table,
     model_table,
@@ -35,7 +35,7 @@ def page(report: Mapping[str, Any]) -> str:
     Returns:
         The text of an HTML file.
     """
-    style = files("tutelage.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+    style = files("tutelage.evaluation.faces").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         _summary(report),
         _models(report["models"]),

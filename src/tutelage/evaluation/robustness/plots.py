@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tutelage.evaluation.plots import _ARMS, _FAINT, _MARKS, _STROKES, _figure, _legend, _svg
+from tutelage.evaluation.faces.plots import _ARMS, _FAINT, _MARKS, _STROKES, _figure, _legend, _svg
 from tutelage.evaluation.wording import ROLES
 
 

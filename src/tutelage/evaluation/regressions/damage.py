@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from tutelage.evaluation.intervals import mcnemar, wilson
-from tutelage.evaluation.luck import Luck, beyond_luck
-from tutelage.evaluation.regressions import Flips
-from tutelage.evaluation.several import holm, largest, strictly
-from tutelage.evaluation.standing import Subset, ends
+from tutelage.evaluation.regressions.flips import Flips
+from tutelage.evaluation.regressions.luck import Luck, beyond_luck
+from tutelage.evaluation.standing.figures import Subset, ends
+from tutelage.evaluation.standing.several import holm, largest, strictly
 
 
 def damage(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.evaluation.plots import _ARMS, _MARKS, _figure, _legend, _svg
+from tutelage.evaluation.faces.plots import _ARMS, _MARKS, _figure, _legend, _svg
 from tutelage.evaluation.wording import BACKENDS, ROLES
 
 _APART = 0.22  # of two models on the line of one condition

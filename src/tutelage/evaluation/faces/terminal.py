@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tutelage.evaluation.rows import model_roles, model_rows
+from tutelage.evaluation.faces.rows import model_roles, model_rows
 from tutelage.evaluation.wording import ROLES
 
 if TYPE_CHECKING:

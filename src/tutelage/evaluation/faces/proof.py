@@ -6,8 +6,8 @@ from typing import Any
 
 from tutelage.core.errors import RecipeError
 from tutelage.core.registry import get
-from tutelage.evaluation.blocks import Block, Words, as_html
-from tutelage.evaluation.tables import prose
+from tutelage.evaluation.faces.blocks import Block, Words, as_html
+from tutelage.evaluation.faces.tables import prose
 
 Parts = Mapping[str, Mapping[str, Any]]
 _MARKS = {"warning": "▲ Look at this", "notice": "● Know this", "fine": "✓ In order"}

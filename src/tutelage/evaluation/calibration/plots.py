@@ -3,8 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.evaluation.faces.plots import (
+    _ARMS,
+    _FAINT,
+    _GRID,
+    _INK,
+    _MARKS,
+    _figure,
+    _legend,
+    _svg,
+)
 from tutelage.evaluation.intervals import wilson
-from tutelage.evaluation.plots import _ARMS, _FAINT, _GRID, _INK, _MARKS, _figure, _legend, _svg
 from tutelage.evaluation.roles import NAMES
 
 _LEAST = 5

@@ -1,0 +1,1 @@
+"""Whether confidence can be trusted."""

@@ -1,0 +1,1 @@
+"""A report as people see it: page, Markdown, terminal."""

@@ -1,0 +1,1 @@
+"""What of the teacher the student kept, and what it lost."""

@@ -1,0 +1,1 @@
+"""What became wrong, and whether that is more than luck."""

@@ -1,0 +1,1 @@
+"""How accurate each model is, cut in every way."""
