@@ -3,7 +3,8 @@ from functools import partial
 import pytest
 from recipe_samples import save_archive
 
-from tutelage.evaluation import html, latency
+from tutelage.evaluation.costs import latency
+from tutelage.evaluation.faces import html
 from tutelage.recipe import reporting
 
 
