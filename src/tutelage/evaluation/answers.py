@@ -34,7 +34,7 @@ def save_answers(folder: Path, models: Mapping[str, Predictions], fingerprint: s
         models: By role; all on the same examples.
         fingerprint: Of the test split.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     first = next(iter(models.values()))
     tensors = {f"logits.{role}": each.logits.contiguous() for role, each in models.items()}
@@ -42,7 +42,8 @@ def save_answers(folder: Path, models: Mapping[str, Predictions], fingerprint: s
     words = {"test": fingerprint, "classes": "\n".join(first.classes)}
     path, temporary = folder / FILE, folder / f".{FILE}.{os.getpid()}.tmp"
     try:
-        save_file(tensors, temporary, words)
+        # Not save_file: it makes files that nobody but their owner may read.
+        temporary.write_bytes(save(tensors, words))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

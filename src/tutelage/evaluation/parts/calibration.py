@@ -48,7 +48,7 @@ class Calibration(AbstractPart):
         tolerance: An error by less than this above chance, though real, is no warning.
     """
 
-    title = "Can its confidence be trusted? More than chance"
+    title = "Calibration in full"
     gates: ClassVar[Mapping[str, Gate]] = {
         "overconfidence": Gate(
             "mean confidence above accuracy",
