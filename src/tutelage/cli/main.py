@@ -194,6 +194,44 @@ def cache(
 
 
 @app.command()
+def audit(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|SOURCE",
+            help="A recipe; or a data source, a name or '{name: {option: value}}'.",
+            show_default=False,
+        ),
+    ],
+    set_: _Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write audit.json, DATA_CARD.md and audit.html there.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Exit status 1 where a warning (or a notice) was found.",
+            metavar="warning|notice",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Look at data before the run: copies between splits, labels, balance, broken files."""
+    if fail_on not in (None, "warning", "notice"):
+        _stop(f"--fail-on is {fail_on!r}, expected warning or notice.", 2)
+    from tutelage.cli.audited import reached
+    from tutelage.cli.audited import run as look_at
+
+    made = look_at(what, set_ or [], out, as_json=as_json)
+    if fail_on is not None and reached(made, fail_on):
+        _stop(f"the audit found what --fail-on {fail_on} is for: see above.", 1)
+
+
+@app.command()
 def methods(
     name: Annotated[
         str | None, typer.Argument(help="One method, or one kind of them.", show_default=False)

@@ -3,29 +3,15 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from tutelage.core import registry
 from tutelage.core.errors import TutelageError
+from tutelage.core.finding import Finding as Finding
+from tutelage.core.finding import Status as Status
 from tutelage.evaluation.faces.blocks import Block
 from tutelage.evaluation.gates.gate import Gate
 from tutelage.evaluation.subjects import Subjects
-
-Status = Literal["fine", "notice", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a part has found, in one sentence for people.
-
-    Attributes:
-        status: ``warning``: look at it before you ship; ``notice``: know it; ``fine``.
-        text: One or two plain sentences with the figure that they rest on.
-    """
-
-    status: Status
-    text: str
 
 
 class AbstractPart(ABC):
