@@ -12,8 +12,6 @@ made.
     python benchmarks/cache.py [--quick] [--record FILE]
 """
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -32,7 +30,7 @@ from tutelage.data import Loader, TensorSet
 from tutelage.teachers import Cached
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.shared import Peak, append, stamp
+from benchmarks.shared import Peak, arguments, stamp, told
 
 BATCH = 128
 
@@ -163,20 +161,11 @@ def facts(seed: int) -> Mapping[str, object]:
 
 def main() -> None:
     """Measure, print, and keep where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="at most a minute on two cores")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", type=Path, help="append the lines to this file")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    chosen = arguments(__doc__)
     share, passes = (0.1, 3) if chosen.quick else (1.0, 7)
     rows = [measure(row, passes=passes, seed=chosen.seed, share=share) for row in ROWS]
     rows.append(one_file_each(seed=chosen.seed, count=500 if chosen.quick else 5_000))
-    lines = [json.dumps(row) for row in rows]
-    print("\n".join(lines))
-    if chosen.record:
-        append(rows, chosen.record)
+    told(rows, chosen.record)
 
 
 if __name__ == "__main__":

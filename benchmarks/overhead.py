@@ -9,9 +9,7 @@ ratio is the median over pairs of (time through fit) / (time by hand). What happ
     python benchmarks/overhead.py [--quick] [--record FILE]
 """
 
-import argparse
 import copy
-import json
 import math
 import statistics
 import sys
@@ -33,7 +31,7 @@ from tutelage.objectives.response.soft_target import SoftTarget
 from tutelage.settings import Classic
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.shared import append, stamp
+from benchmarks.shared import arguments, stamp, told
 
 RATE, TEMPERATURE = 0.01, 4.0
 
@@ -165,18 +163,9 @@ def measure(row: Row, *, pairs: int, seed: int) -> Mapping[str, object]:
 
 def main() -> None:
     """Measure, print, and keep where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="at most a minute on two cores")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", type=Path, help="append the lines to this file")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    chosen = arguments(__doc__)
     rows = [measure(row, pairs=15 if chosen.quick else 61, seed=chosen.seed) for row in ROWS]
-    lines = [json.dumps(row) for row in rows]
-    print("\n".join(lines))
-    if chosen.record:
-        append(rows, chosen.record)
+    told(rows, chosen.record)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """What all benchmarks do alike: where a figure was measured, and how its row is kept."""
 
+import argparse
 import json
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,25 @@ def stamp() -> dict[str, Any]:
     threads = torch.get_num_threads()
     hardware = f"{found['device']} {found['platform']}, {found['cores']} cores, {threads} thread(s)"
     return {"date": found["date"], "versions": found["versions"], "hardware": hardware}
+
+
+def arguments(doc: str | None) -> argparse.Namespace:
+    """``--quick``, ``--threads``, ``--seed`` and ``--record``, as small benchmarks take them."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="at most a minute on two cores")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="append the lines to this file")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    return chosen
+
+
+def told(rows: Sequence[Mapping[str, Any]], record: Path | None) -> None:
+    """Print rows as lines of JSON, and keep them where that is asked."""
+    print("\n".join(map(json.dumps, rows)))
+    if record:
+        append(rows, record)
 
 
 class Peak:
