@@ -5,10 +5,8 @@ from typing import Any
 
 from tutelage.evaluation.metrics import broken
 from tutelage.evaluation.subjects import Subjects
-from tutelage.evaluation.wording import ROLES, span
-
-NAMES: Mapping[str, str] = {**ROLES, "control": "student of a random teacher"}
-"""By role."""
+from tutelage.evaluation.wording import NAMES as NAMES
+from tutelage.evaluation.wording import span
 
 
 def sound_roles(subjects: Subjects, split: str = "test") -> list[str]:

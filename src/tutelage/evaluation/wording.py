@@ -6,6 +6,8 @@ from typing import Any
 _LARGE = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 ROLES = {"teacher": "teacher", "student": "student", "baseline": "student alone"}
+NAMES: Mapping[str, str] = {**ROLES, "control": "student of a random teacher"}
+"""What people call the models on trial, by role."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:

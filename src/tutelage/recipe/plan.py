@@ -26,6 +26,7 @@ from tutelage.recipe.networks import (
     shown,
 )
 from tutelage.recipe.objective import Part, joined, parts_of
+from tutelage.recipe.outside import outside_sets
 from tutelage.recipe.sections import Cache, Named, Recipe, Train
 from tutelage.recipe.ways import Way, way
 
@@ -97,6 +98,7 @@ class Plan:
         calibrate: Whether a temperature is fitted on validation.
         gates: What must be reached.
         report: The parts of the proof, as the recipe names them.
+        outside: Sets the models were never meant for, by name, as the models read them.
         recipe: The recipe with all defaults, as plain data, for the report.
         cache: How the teacher's answers are kept; None for a live teacher.
     """
@@ -117,6 +119,7 @@ class Plan:
     calibrate: bool
     gates: Mapping[str, Any]
     report: Sequence[Named]
+    outside: Mapping[str, Examples]
     recipe: Mapping[str, Any]
     cache: Cache | None
 
@@ -191,6 +194,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         calibrate=recipe.calibrate,
         gates=recipe.gates,
         report=recipe.report,
+        outside=outside_sets(recipe.outside, whole),
         recipe=recipe.model_dump(),
         cache=wanted.cache,
     )

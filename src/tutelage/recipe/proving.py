@@ -57,6 +57,7 @@ def subjects(
         validation=made.splits.validation,
         train=labelled(made.splits.train),
         taught=made.teacher.sees,
+        outside=made.outside,
         groups=made.splits.groups,
         seeds=seeds,
         seed=made.seeds[0],

@@ -226,6 +226,8 @@ class Recipe(Section):
             (see `tutelage.evaluation.gates.judging`).
         report: Which parts the proof has: ``standard`` (all that are quick), ``full``, ``none``,
             or a list of names with options (``tutelage methods part`` lists them).
+        outside: Sets the models were never meant for, by name: sources with options, whose test
+            split is read, in the data's size and channels.
     """
 
     recipe: Literal[1]
@@ -246,3 +248,4 @@ class Recipe(Section):
     calibrate: bool = False
     gates: dict[str, Asked] = {}
     report: Parts = [Named(name="standard")]
+    outside: dict[str, Name] = {}

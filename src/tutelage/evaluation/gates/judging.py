@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from tutelage.core.errors import RecipeError, suggest
+from tutelage.evaluation.gates import gauges
 from tutelage.evaluation.gates.evidence import Reading, told
 from tutelage.evaluation.gates.gate import Demand, Gate
-from tutelage.evaluation.gates import gauges
 from tutelage.evaluation.part import full
 
 

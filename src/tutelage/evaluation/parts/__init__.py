@@ -2,6 +2,7 @@
 
 from tutelage.evaluation.parts.accuracy import Accuracy as Accuracy
 from tutelage.evaluation.parts.attacks import Attacks as Attacks
+from tutelage.evaluation.parts.backdoor import Backdoor as Backdoor
 from tutelage.evaluation.parts.calibration import Calibration as Calibration
 from tutelage.evaluation.parts.corruption import Corruption as Corruption
 from tutelage.evaluation.parts.cost import Cost as Cost
@@ -10,4 +11,7 @@ from tutelage.evaluation.parts.fairness import Fairness as Fairness
 from tutelage.evaluation.parts.fidelity import Fidelity as Fidelity
 from tutelage.evaluation.parts.flips import Flips as Flips
 from tutelage.evaluation.parts.lost import Lost as Lost
+from tutelage.evaluation.parts.membership import Membership as Membership
+from tutelage.evaluation.parts.ood import OutOfDistribution as OutOfDistribution
+from tutelage.evaluation.parts.poisoning import Poisoning as Poisoning
 from tutelage.evaluation.parts.slices import Slices as Slices

@@ -24,11 +24,10 @@ from tutelage.evaluation.robustness.siege import (
 from tutelage.evaluation.robustness.warning import hidden, of_what, trusted, versus_teacher
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.whitebox import some
-from tutelage.evaluation.wording import ROLES, percent
+from tutelage.evaluation.wording import NAMES, percent
 
 GREY, COLOUR = 0.1, 8 / 255
 _AUTO = ("short", "standard", "none")
-_NAMES = {**ROLES, "control": "student of a random teacher"}
 _ATTACKS = {
     "noise": "Random noise of that size",
     "fgsm": "One step (FGSM)",
@@ -131,7 +130,7 @@ class Attacks(AbstractPart):
         for role, model in figures["models"].items():
             if model["signs"]:
                 status: Status = "warning" if role == "student" else "notice"
-                found.append(Finding(status, hidden(_NAMES[role], model, figures["examples"])))
+                found.append(Finding(status, hidden(NAMES[role], model, figures["examples"])))
         student = figures["models"]["student"]
         if not student["signs"]:
             found.append(Finding("fine", trusted(figures)))
@@ -184,13 +183,13 @@ def _table(models: Mapping[str, Any]) -> Table:
         if any(other in m["transfer"] for m in models.values()):
             rows.append(
                 (
-                    f"Images made for the {_NAMES[other]}",
+                    f"Images made for the {NAMES[other]}",
                     *(_share(m["transfer"].get(other)) for m in models.values()),
                 )
             )
     rows.append(("The worst of all", *(_share(m["worst"]) for m in models.values())))
     rows.append(("Many steps, no bound", *(_share(m["unbounded"]) for m in models.values())))
-    head = ("Attack", *(_NAMES[role].capitalize() for role in models))
+    head = ("Attack", *(NAMES[role].capitalize() for role in models))
     return Table(head, tuple(rows), "Accuracy under attack, with its interval")
 
 
@@ -208,7 +207,7 @@ def _signs(models: Mapping[str, Any]) -> Table:
             found = [sign for sign in model["signs"] if sign["kind"] == kind]
             cells.append(f"yes, {max(sign['more'] for sign in found)}" if found else "no")
         rows.append((said[0].upper() + said[1:], *cells))
-    head = ("Sign", *(_NAMES[role].capitalize() for role in models))
+    head = ("Sign", *(NAMES[role].capitalize() for role in models))
     return Table(
         head,
         tuple(rows),

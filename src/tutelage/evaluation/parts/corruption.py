@@ -22,9 +22,7 @@ from tutelage.evaluation.robustness.plots import corruption_bars
 from tutelage.evaluation.robustness.telling import said, taught, versus
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.whitebox import device_of, some
-from tutelage.evaluation.wording import ROLES, listing, percent
-
-NAMES = {**ROLES, "control": "student of a random teacher"}
+from tutelage.evaluation.wording import NAMES, listing, percent
 
 
 @register("part", "corruption")

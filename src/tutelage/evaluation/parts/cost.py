@@ -22,14 +22,7 @@ from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.part import AbstractPart, Finding
 from tutelage.evaluation.predict import evaluating
 from tutelage.evaluation.subjects import Subjects
-from tutelage.evaluation.wording import BACKENDS, large, milliseconds, size
-
-_NAMES = {
-    "teacher": "teacher",
-    "student": "student",
-    "baseline": "student alone",
-    "control": "student of a random teacher",
-}
+from tutelage.evaluation.wording import BACKENDS, NAMES, large, milliseconds, size
 
 
 @register("part", "cost")
@@ -87,7 +80,7 @@ class Cost(AbstractPart):
 
         shown: list[Block] = [_sizes(figures)]
         shown += [
-            Words(f"{what} of the {_NAMES[role]}'s answers could not be counted: {model[why]}")
+            Words(f"{what} of the {NAMES[role]}'s answers could not be counted: {model[why]}")
             for role, model in figures["models"].items()
             for why, what in (("macs_why", "Multiply-accumulates"), ("memory_why", "Memory"))
             if model[why]
@@ -102,7 +95,7 @@ class Cost(AbstractPart):
         if energy["why"]:
             shown.append(Words(f"Energy is not measurable here: {energy['why']}."))
         else:
-            each = (f"{_NAMES[r]} {1000 * j:.3g} mJ" for r, j in energy["joules"].items())
+            each = (f"{NAMES[r]} {1000 * j:.3g} mJ" for r, j in energy["joules"].items())
             shown.append(
                 Words(f"Energy of one answer in batches, idle power taken off: {', '.join(each)}.")
             )
@@ -200,7 +193,7 @@ def _sizes(figures: Mapping[str, Any]) -> Table:
         row("Memory of one answer, beside the weights", "memory", _known(size)),
         row(f"Memory of {batch} answers at once", "memory_of_batch", _known(size)),
     )
-    return Table(("", *(_NAMES[role].capitalize() for role in models)), rows)
+    return Table(("", *(NAMES[role].capitalize() for role in models)), rows)
 
 
 def _known(word: Any) -> Any:
@@ -210,7 +203,7 @@ def _known(word: Any) -> Any:
 def _times(latencies: Sequence[Mapping[str, Any]]) -> Table:
     rows = tuple(
         (
-            f"{BACKENDS.get(each['backend'], each['backend'])}, {_NAMES[each['role']]}",
+            f"{BACKENDS.get(each['backend'], each['backend'])}, {NAMES[each['role']]}",
             f"{each['threads']}",
             f"{each['batch']}",
             milliseconds(each["p50"]),
@@ -229,7 +222,7 @@ def _training(training: Mapping[str, Mapping[str, float]]) -> list[Block]:
         return []
     rows = tuple(
         (
-            _NAMES.get(arm, arm).capitalize(),
+            NAMES.get(arm, arm).capitalize(),
             f"{facts.get('runs', 1):.0f}",
             f"{facts['steps']:,.0f}",
             f"{facts['seconds']:,.1f} s",

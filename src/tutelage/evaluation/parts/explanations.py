@@ -29,10 +29,9 @@ from tutelage.evaluation.faces.blocks import Block, Picture, Table, Words
 from tutelage.evaluation.part import AbstractPart, Finding
 from tutelage.evaluation.subjects import Subjects
 from tutelage.evaluation.whitebox import some
-from tutelage.evaluation.wording import ROLES, listing, percent, points
+from tutelage.evaluation.wording import NAMES, ROLES, listing, percent, points
 from tutelage.models.observed import Observed
 
-_NAMES = {**ROLES, "control": "student of a random teacher"}
 _METHODS = {
     "grad_cam": "Grad-CAM on the last convolutional map",
     "rollout": "attention rollout",
@@ -137,7 +136,7 @@ class Explanations(AbstractPart):
         models = figures["models"]
         ways: dict[str, list[str]] = {_METHODS[m["method"]]: [] for m in models.values()}
         for role, model in models.items():
-            ways[_METHODS[model["method"]]].append(_NAMES[role])
+            ways[_METHODS[model["method"]]].append(NAMES[role])
         by = [way if len(ways) == 1 else f"{way} ({listing(who)})" for way, who in ways.items()]
         blocks: list[Block] = [
             Words(
@@ -225,7 +224,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
         row("Gain over chance", lambda _, m: _ends(m["deletion"]["gain"])),
         row("Empty maps", lambda _, m: str(m["empty"])),
     )
-    heads = (_NAMES[role].capitalize() for role in models)
+    heads = (NAMES[role].capitalize() for role in models)
     return Table(("Maps", *heads), rows, "What the maps are like")
 
 
@@ -241,7 +240,7 @@ def _grid(models: Mapping[str, Any]) -> Table:
         for cell in range(SIDE**2)
     ]
     return Table(
-        ("Spot", *(_NAMES[role].capitalize() for role in models)),
+        ("Spot", *(NAMES[role].capitalize() for role in models)),
         tuple(rows),
         "Share of the attention on each spot, and points of accuracy lost when it is hidden",
         folded=True,
@@ -251,7 +250,7 @@ def _grid(models: Mapping[str, Any]) -> Table:
 def _of_integrated(found: Mapping[str, Any]) -> str:
     if found["left_out"]:
         return f"Integrated gradients were left out: {found['left_out'].rstrip('.')}."
-    ranks = [f"{_NAMES[role]} {_number(one['rank'])}" for role, one in found["alike"].items()]
+    ranks = [f"{NAMES[role]} {_number(one['rank'])}" for role, one in found["alike"].items()]
     text = (
         f"By integrated gradients, on {found['examples']} images, the rank correlation with the "
         f"teacher's maps is: {listing(ranks)}"

@@ -4,14 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.evaluation.faces.blocks import Block, Table, Words
-from tutelage.evaluation.wording import percent, points, span
+from tutelage.evaluation.wording import NAMES, percent, points, span
 
-NAMES = {
-    "teacher": "teacher",
-    "student": "student",
-    "baseline": "student alone",
-    "control": "student of a random teacher",
-}
 _MEASURES = {"macro": "Mean over classes", "worst_class": "Worst class"}
 
 
