@@ -22,7 +22,6 @@ from tutelage.evaluation.standing.figures import (
 from tutelage.evaluation.standing.macro import class_intervals, mean_of, within_top, worst_class
 from tutelage.evaluation.standing.several import holm
 from tutelage.evaluation.standing.tables import (
-    NAMES,
     between,
     chance,
     models_table,
@@ -31,7 +30,7 @@ from tutelage.evaluation.standing.tables import (
     tests_table,
 )
 from tutelage.evaluation.subjects import Subjects
-from tutelage.evaluation.wording import listing, percent, points, span
+from tutelage.evaluation.wording import NAMES, listing, percent, points, span
 
 _NAMED = 4  # classes that a sentence lists
 
