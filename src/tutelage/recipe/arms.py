@@ -124,6 +124,7 @@ def train_arm(
     desk: Desk,
     fixed: Mapping[str, int] | None = None,
     several: Callable[[Loader], Source[Batch]] = lambda batches: batches,
+    may_collapse: bool = False,
 ) -> Trained:
     """Train one network, or take it from the folder where it is finished already.
 
@@ -138,6 +139,7 @@ def train_arm(
         desk: Folder and console.
         fixed: Views of a number and seed of their own, for cached answers.
         several: Makes of the loader what the setting reads.
+        may_collapse: Whether a network that learnt nothing is a result, as of a control.
 
     Raises:
         Diverged: A loss was not finite, or the network collapsed: it says which.
@@ -185,7 +187,8 @@ def train_arm(
     kept = dict(fitted.validations)
     value = kept[fitted.best_step if train.keep == "best" else max(kept)]
     end = Trained(label, model, value, fitted.steps, curve.seconds, curve.points)
-    refuse_collapse(end, validation, train)
+    if not may_collapse:
+        refuse_collapse(end, validation, train)
     _finish(end, desk)
     return end
 

@@ -20,6 +20,7 @@ class Arms:
     taught: Taught
     baselines: Sequence[Trained]
     students: Sequence[Trained]
+    control: Trained | None = None
 
     @property
     def shown(self) -> list[Trained]:
@@ -34,6 +35,13 @@ class Arms:
         if self.baselines:
             found["baseline"] = self.baselines[0].model
         return {role: model.cpu().float().eval() for role, model in found.items()}
+
+
+def tried(arms: Arms) -> dict[str, Observed]:
+    """All models that the proof looks at: those that are shown, and the control."""
+    if arms.control is None:
+        return arms.shipped
+    return {**arms.shipped, "control": arms.control.model.cpu().float().eval()}
 
 
 def given(arms: Arms, test: Examples) -> list[str]:
@@ -61,7 +69,13 @@ def tuned(choice: Choice) -> str:
 def training(arms: Arms) -> dict[str, dict[str, float]]:
     """Seconds and steps of each arm, all its seeds together."""
     teacher = [arms.taught.trained] if arms.taught.trained else []
-    stages = {"teacher": teacher, "baseline": arms.baselines, "student": arms.students}
+    control = [arms.control] if arms.control else []
+    stages = {
+        "teacher": teacher,
+        "baseline": arms.baselines,
+        "student": arms.students,
+        "control": control,
+    }
     return {
         arm: {
             "seconds": sum(trained.seconds for trained in stage),
@@ -75,6 +89,6 @@ def training(arms: Arms) -> dict[str, dict[str, float]]:
 
 def times(arms: Arms) -> list[str]:
     """How long each stage took."""
-    plural = {"teacher": "teacher", "baseline": "baselines", "student": "students"}
-    told = [f"{plural[arm]} {facts['seconds']:.0f} s" for arm, facts in training(arms).items()]
+    plural = {"baseline": "baselines", "student": "students"}
+    told = [f"{plural.get(arm, arm)} {facts['seconds']:.0f} s" for arm, facts in training(arms).items()]
     return [f"Training time on this machine: {', '.join(told)}."]

@@ -98,6 +98,7 @@ class Plan:
         calibrate: Whether a temperature is fitted on validation.
         gates: What must be reached.
         report: The parts of the proof, as the recipe names them.
+        control: Whether a student of a teacher that knows nothing is trained, too.
         outside: Sets the models were never meant for, by name, as the models read them.
         recipe: The recipe with all defaults, as plain data, for the report.
         cache: How the teacher's answers are kept; None for a live teacher.
@@ -119,6 +120,7 @@ class Plan:
     calibrate: bool
     gates: Mapping[str, Any]
     report: Sequence[Named]
+    control: bool
     outside: Mapping[str, Examples]
     recipe: Mapping[str, Any]
     cache: Cache | None
@@ -194,6 +196,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         calibrate=recipe.calibrate,
         gates=recipe.gates,
         report=recipe.report,
+        control=recipe.control,
         outside=outside_sets(recipe.outside, whole),
         recipe=recipe.model_dump(),
         cache=wanted.cache,

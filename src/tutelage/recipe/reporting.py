@@ -39,7 +39,7 @@ from tutelage.recipe.arms import Desk
 from tutelage.recipe.caching import notes
 from tutelage.recipe.calibrating import told
 from tutelage.recipe.folder import RunFolder
-from tutelage.recipe.outcome import Arms, given, times, training, tuned
+from tutelage.recipe.outcome import Arms, given, times, training, tried, tuned
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.proving import parts, subjects
 from tutelage.recipe.tuning import Choice
@@ -93,7 +93,7 @@ def _measure(
     with tempfile.TemporaryDirectory() as spare:
         files, more = _exports(models, made, folder, Path(spare))
         measured = _measured(models, answers, files, made)
-        trial = subjects(made, models, test, others)
+        trial = subjects(made, tried(arms), test, others)
         trial = replace(trial, training=training(arms), files=files)
         for role, found in answers.items():
             trial.know(role, "test", found)

@@ -21,6 +21,7 @@ from tutelage.objectives import CrossEntropy
 from tutelage.recipe.arms import Desk, Trained, train_arm
 from tutelage.recipe.caching import answers
 from tutelage.recipe.calibrating import calibrated
+from tutelage.recipe.control import control_arm
 from tutelage.recipe.equipment import machine
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.kept import fixed_views
@@ -126,7 +127,8 @@ def _work(recipe: Recipe, given: Given, first: Plan, desk: Desk, command: Sequen
     taught.notes.extend(told(unsuited(first, taught.model.observed), desk))
     made, choices = tune(recipe, given, first, taught, desk)
     students, baselines = learn(made, taught, desk)
-    arms = Arms(made, taught, baselines, students)
+    control = control_arm(made, taught, desk) if made.control else None
+    arms = Arms(made, taught, baselines, students, control)
     figures = by_first(lambda: report(arms, choices, desk, command=shlex.join(command)))
     return Result(
         taught.model.observed,

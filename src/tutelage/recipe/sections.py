@@ -218,6 +218,8 @@ class Recipe(Section):
         setting: Who learns from whom: ``classic`` (the student from its teacher), or another name
             of ``tutelage methods setting`` with options.
         baseline: How the same student learns alone, merged over ``train``; false for none.
+        control: Whether one more student learns from a teacher that knows nothing: what it shares
+            with the teacher's answers was not taught.
         tune: What to choose on validation first.
         export: Whether to write ONNX.
         calibrate: Whether to fit a temperature on validation that ships with the student: its
@@ -243,6 +245,7 @@ class Recipe(Section):
     objective: Annotated[list[Name], Field(min_length=1)]
     setting: Name = Named(name="classic")
     baseline: Train | None = None
+    control: bool = False
     tune: Tune | None = None
     export: bool = True
     calibrate: bool = False

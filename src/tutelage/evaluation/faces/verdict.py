@@ -213,8 +213,8 @@ def _shipping(report: Mapping[str, Any], failed: list[dict[str, Any]]) -> list[s
         )
     if not gates and not student["collapsed"]:
         sentences.append(
-            "You decide: the recipe sets no gates. Name what you need (accuracy_drop, "
-            "negative_flips, p99_ms, ...) and the run will hold itself to it."
+            "You decide: no gates are set. Name what you need (accuracy_drop, "
+            "negative_flips, p99_ms, ...) and the student will be held to it."
         )
     return sentences
 
