@@ -29,8 +29,8 @@ from tutelage.core.errors import TutelageError
 from tutelage.core.outputs import Outputs
 from tutelage.data import Examples, Groups, Loader, Splits, csv
 from tutelage.engine import Learner, adamw, fit, one_cycle
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.fairness.rates import gap, support, tally, worst_group
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts.fairness import Fairness
 from tutelage.evaluation.predict import predict
 from tutelage.evaluation.subjects import Subjects

@@ -10,7 +10,7 @@ from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import Groups, TensorSet
 from tutelage.evaluation import Predictions, mean_interval, paired_interval, wilson
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Accuracy
 from tutelage.evaluation.standing.macro import class_intervals, mean_of, within_top, worst_class
 from tutelage.evaluation.standing.several import holm, largest, smallest

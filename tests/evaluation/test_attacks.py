@@ -12,7 +12,7 @@ from torch import nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, NotInstalled, RecipeError
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts.attacks import Attacks
 from tutelage.evaluation.robustness import autoattack, fgsm, noise, pgd, signs
 from tutelage.evaluation.robustness.attacks import margin

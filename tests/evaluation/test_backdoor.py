@@ -14,7 +14,7 @@ from tutelage.data.fashion_small import embedded
 from tutelage.evaluation.backdoor import invert, stamp
 from tutelage.evaluation.backdoor.anomaly import anomaly_index, flagged
 from tutelage.evaluation.backdoor.scan import obeyed, scan
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Backdoor
 from tutelage.evaluation.predict import predict
 from tutelage.evaluation.subjects import Subjects

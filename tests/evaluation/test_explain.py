@@ -17,11 +17,11 @@ from torch import nn
 from tutelage.core.errors import RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import TensorSet
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.explain import (
     unlearned,
 )
 from tutelage.evaluation.explain.plots import as_png, as_veil, where_they_look
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts.explanations import Explanations
 from tutelage.models import Observed
 

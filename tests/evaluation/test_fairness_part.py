@@ -14,10 +14,10 @@ from tutelage.core.seeds import generator
 from tutelage.data import Groups, Loader, TensorSet, load
 from tutelage.engine import Learner, adamw, fit, one_cycle
 from tutelage.evaluation import Predictions, predict
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.faces.blocks import as_html, as_markdown
 from tutelage.evaluation.fairness.plots import temperature_curves
 from tutelage.evaluation.fairness.rates import equalised_odds_difference, tally
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import Fairness
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import Observed, build_model

@@ -12,7 +12,7 @@ from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import Groups
 from tutelage.evaluation import Predictions
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Flips
 from tutelage.evaluation.regressions.flips import flip_ratio, flip_ratio_over_seeds, flips
 from tutelage.evaluation.regressions.luck import Luck, Scale, paired_z, scale

@@ -23,12 +23,12 @@ from tutelage.evaluation import (
     validate_report,
     wilson,
 )
+from tutelage.evaluation.examining import full
 from tutelage.evaluation.gates.evidence import Reading, enough
 from tutelage.evaluation.gates.gauges import binned_error_interval
 from tutelage.evaluation.gates.judging import gates, home
 from tutelage.evaluation.intervals import per_class_delta
 from tutelage.evaluation.metrics import right
-from tutelage.evaluation.part import full
 
 
 def judged(asked, **changes):

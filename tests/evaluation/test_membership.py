@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.data import TensorSet
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Membership
 from tutelage.evaluation.predict import predict
 from tutelage.evaluation.privacy import loss_scores, matched, ratio_scores, ratios

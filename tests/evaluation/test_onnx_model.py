@@ -12,8 +12,8 @@ from tutelage.core.errors import ModelError, ShapeMismatch
 from tutelage.deployment import export_onnx
 from tutelage.evaluation import macs, predict
 from tutelage.evaluation.costs.onnx_macs import onnx_macs
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.onnx_model import OnnxModel
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts.cost import Cost
 from tutelage.models import Observed
 

@@ -12,6 +12,7 @@ from torch import nn
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.outputs import Outputs
 from tutelage.data import TensorSet
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.ood import (
     energy,
     gaussian_noise,
@@ -22,7 +23,6 @@ from tutelage.evaluation.ood import (
     shuffled,
     uniform_noise,
 )
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import OutOfDistribution
 from tutelage.evaluation.predict import predict
 from tutelage.evaluation.separation import (

@@ -11,8 +11,8 @@ import pytest
 from evaluation_samples import answers, measured, report, subjects
 
 from tutelage.evaluation import page
+from tutelage.evaluation.examining import examine, full
 from tutelage.evaluation.faces.blocks import Table, as_html
-from tutelage.evaluation.part import examine, full
 from tutelage.evaluation.parts import Cost, Flips
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

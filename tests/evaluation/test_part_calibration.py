@@ -10,8 +10,8 @@ from tutelage.core.errors import RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import Groups
 from tutelage.evaluation import Predictions, predict
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.faces.blocks import as_html, as_markdown
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import Calibration
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import tempered

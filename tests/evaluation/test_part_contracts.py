@@ -8,9 +8,9 @@ import pytest
 import torch
 from evaluation_samples import subjects
 
+from tutelage.evaluation.examining import examine, full
 from tutelage.evaluation.faces.blocks import as_html, as_markdown
 from tutelage.evaluation.gates.gate import Gate
-from tutelage.evaluation.part import examine, full
 from tutelage.evaluation.schema import _finite
 
 PARTS = full()

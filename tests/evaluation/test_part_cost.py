@@ -12,7 +12,7 @@ from tutelage.evaluation import macs, parameters
 from tutelage.evaluation.costs.energy import energy_per_answer, unmeasurable
 from tutelage.evaluation.costs.memory import peak_memory
 from tutelage.evaluation.costs.wording import latency_findings, size_findings, training_findings
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts.cost import Cost
 from tutelage.models import Observed
 

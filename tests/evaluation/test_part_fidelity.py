@@ -10,9 +10,9 @@ from evaluation_samples import subjects
 from tutelage.core.errors import RecipeError
 from tutelage.core.seeds import generator
 from tutelage.evaluation import Predictions, jensen_shannon, predictive_kl
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.faces.blocks import as_html, as_markdown
 from tutelage.evaluation.fidelity import agreeing, js_each, kl_each, shared_errors
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import Fidelity
 
 

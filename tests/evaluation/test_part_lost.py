@@ -14,10 +14,10 @@ from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import Groups, TensorSet
 from tutelage.evaluation import Predictions
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.faces.blocks import Exhibit, Gallery, as_html, as_markdown
 from tutelage.evaluation.kept.changes import by_slice, confusions, moved
 from tutelage.evaluation.kept.thumbnails import png, row_in_words
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import Lost
 
 CLASSES = ("a", "b", "c", "d", "e", "f")

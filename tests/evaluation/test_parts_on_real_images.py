@@ -10,7 +10,7 @@ from torch import nn
 from tutelage.core.seeds import generator
 from tutelage.data import fashion_mnist_small
 from tutelage.evaluation import Predictions, predict
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Calibration, Fidelity, Lost
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import Intake, Observed, tempered

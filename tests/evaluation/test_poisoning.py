@@ -13,7 +13,7 @@ from tutelage.evaluation.backdoor.patches import (
     trigger_of,
     window_codes,
 )
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Poisoning
 from tutelage.evaluation.subjects import Subjects
 

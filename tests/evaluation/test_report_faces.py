@@ -10,8 +10,8 @@ from evaluation_samples import answers, curve, measured, report, subjects
 from tutelage.core.errors import DataError
 from tutelage.evaluation import page, print_summary, validate_report
 from tutelage.evaluation.answers import load_answers, save_answers
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.faces.markdown import markdown
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.parts import Cost, Flips
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from tutelage.core.errors import RecipeError
 from tutelage.core.seeds import derive
 from tutelage.data import TensorSet
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts.corruption import Corruption
 from tutelage.evaluation.robustness import CORRUPTIONS, corrupt
 from tutelage.models import Observed

@@ -13,7 +13,7 @@ from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.seeds import generator
 from tutelage.data import Groups, TensorSet, fashion_mnist_small
 from tutelage.evaluation import Predictions, predict
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.parts import Accuracy, Flips, Slices
 from tutelage.evaluation.slices.confirming import Rights, confirmed, described_slice
 from tutelage.evaluation.slices.describing import described, spread

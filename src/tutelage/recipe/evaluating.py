@@ -31,9 +31,9 @@ from tutelage.evaluation import (
     weight_bytes,
 )
 from tutelage.evaluation.answers import save_answers
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.gates.judging import gates
 from tutelage.evaluation.onnx_model import OnnxModel
-from tutelage.evaluation.part import examine
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import Observed
 from tutelage.recipe.arms import Desk

@@ -90,5 +90,7 @@ def training(arms: Arms) -> dict[str, dict[str, float]]:
 def times(arms: Arms) -> list[str]:
     """How long each stage took."""
     plural = {"baseline": "baselines", "student": "students"}
-    told = [f"{plural.get(arm, arm)} {facts['seconds']:.0f} s" for arm, facts in training(arms).items()]
+    told = [
+        f"{plural.get(arm, arm)} {facts['seconds']:.0f} s" for arm, facts in training(arms).items()
+    ]
     return [f"Training time on this machine: {', '.join(told)}."]

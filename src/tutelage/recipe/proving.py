@@ -7,8 +7,9 @@ from typing import Any
 from tutelage.core.registry import names
 from tutelage.data import Examples, labelled
 from tutelage.evaluation import Predictions
+from tutelage.evaluation.examining import WORDS
 from tutelage.evaluation.gates.judging import home
-from tutelage.evaluation.part import WORDS, AbstractPart
+from tutelage.evaluation.part import AbstractPart
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import Observed
 from tutelage.recipe import schema

@@ -31,7 +31,7 @@ from tutelage.evaluation import (
     weight_bytes,
 )
 from tutelage.evaluation.answers import save_answers
-from tutelage.evaluation.part import examine
+from tutelage.evaluation.examining import examine
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
 from tutelage.models.tempered import KEY as TEMPERATURE

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 from tutelage.core.errors import RecipeError, suggest
+from tutelage.evaluation.examining import full
 from tutelage.evaluation.gates import gauges
 from tutelage.evaluation.gates.evidence import Reading, told
 from tutelage.evaluation.gates.gate import Demand, Gate
-from tutelage.evaluation.part import full
 
 
 def _speedup(report: Mapping[str, Any]) -> float | None:
