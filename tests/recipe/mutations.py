@@ -564,6 +564,18 @@ def _assignments(bases):
         ("recipe=2", "recipe"),
         ("export=maybe", "export"),
         ("calibrate=2", "calibrate"),
+        ("control=perhaps", "control"),
+        ("setting=mutaul", "mutual"),
+        ("setting={mutual: {peers: 1}}", "peers"),
+        ("setting=noisy_student", "noisy_student"),
+        ("report=fairnes", "fairness"),
+        ("report=[{cost: {bath: 8}}]", "bath"),
+        ("outside=3", "outside"),
+        ("outside={x: {nothing: {}}}", "nothing"),
+        ("outside={x: {fashion_mnist_small: {foo: 1}}}", "foo"),
+        ("gates={accuracy_drop: {at_least: 0.1}}", "at_most"),
+        ("gates={accuracy: {at_least: 0.5, by: luck}}", "by"),
+        ("data.variants={strong: {augment: [flpi]}}", "flip"),
         ("data.source=imagenet", "imagenet"),
     ):
         key = assignment.partition("=")[0].split(".")[0]
