@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 # Importing a room puts its names on the shelves.
+import tutelage.compression as _compression
 import tutelage.data as _data
 import tutelage.engine as _engine
 import tutelage.evaluation.parts as _parts
@@ -19,7 +20,7 @@ from tutelage.cli.equations import readable
 from tutelage.core.catalogue import Card, cards
 from tutelage.core.errors import RecipeError, suggest
 
-ROOMS = (_data, _engine, _models, _objectives, _parts, _settings)
+ROOMS = (_compression, _data, _engine, _models, _objectives, _parts, _settings)
 """Where names come from."""
 
 _GIVEN = {"classes", "channels", "inputs", "row", "size", "learning_rate"}
