@@ -1,4 +1,4 @@
-"""Commands that look at what is there: evaluate, compare, audit."""
+"""Commands that look at what is there: evaluate, compare, bench, audit."""
 
 import json
 import shlex
@@ -93,6 +93,40 @@ def compare(
         typer.echo(markdown(found), nl=False)
     else:
         show(found)
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help=f"{MODEL} The first is the measure.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="What they are asked; by default the data of the first run folder, or random "
+            "numbers where all are ONNX files.",
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Examples in one call; 1,8,32 by default.", metavar="N,N")
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="Threads of an operation; 1 by default.", metavar="N,N")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Limits on this machine: one thread, batch 1; up to four threads, batch 1; or "
+            "all cores, batches 1, 8 and 32.",
+            metavar="phone|pi|server",
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="For the warm calls of all models.")] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Measure models in use, side by side: latency warm and cold, throughput, memory, size."""
+    from tutelage.cli.benched import work
+
+    work(models, data, batch, threads, preset, seconds=seconds, as_json=as_json)
 
 
 @app.command()

@@ -77,7 +77,7 @@ def candidate(role: str, words: str | Data, data: Splits, shelf: Shelf) -> Candi
     Raises:
         TutelageError: One line: there is no such model, or it cannot answer such examples.
     """
-    found = _candidate(role, words, data, shelf)
+    found = untried(role, words, data, shelf)
     batch = data.validation.batch(torch.arange(min(2, len(data.validation))))
     try:
         with evaluating(found.answers), torch.no_grad():
@@ -98,7 +98,8 @@ def candidate(role: str, words: str | Data, data: Splits, shelf: Shelf) -> Candi
     return found
 
 
-def _candidate(role: str, words: str | Data, data: Splits, shelf: Shelf) -> Candidate:
+def untried(role: str, words: str | Data, data: Splits, shelf: Shelf) -> Candidate:
+    """As `candidate`, without asking it anything."""
     if isinstance(words, dict):
         return _described(role, words, data)
     folder, colon, which = words.rpartition(":")

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Latency:
         threads: How many the call may use.
         batch: Examples answered in one call.
         calls: How many calls were measured; under 100 the p99 is little more than the slowest.
+        p90: 90th percentile, in milliseconds; None in figures that were taken without it.
     """
 
     p50: float
@@ -39,10 +40,11 @@ class Latency:
     threads: int
     batch: int
     calls: int
+    p90: float | None = None
 
     def as_dict(self) -> dict[str, float | int | str]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON; without what was not measured."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,11 @@ def measure_latency(
             _turn(runs[name], taken[name], left, stop)
         if time.perf_counter() > stop:
             break
-    return {
-        name: Latency(*_percentiles(times), backend, threads, batch, len(times))
-        for name, times in taken.items()
-    }
+    found = {}
+    for name, times in taken.items():
+        p50, p90, p99 = _percentiles(times)
+        found[name] = Latency(p50, p99, backend, threads, batch, len(times), p90)
+    return found
 
 
 def torch_latency(
@@ -159,6 +162,36 @@ def onnx_latency(
     )
 
 
+def mixed_latency(
+    models: Mapping[str, Callable[[Batch], Outputs]],
+    files: Mapping[str, str | Path],
+    example: Batch,
+    *,
+    threads: int = 1,
+    effort: Effort | None = None,
+) -> dict[str, Latency]:
+    """Time models in PyTorch and ONNX files in ONNX Runtime, all in the same turns.
+
+    Args:
+        models: Models by name, on the CPU.
+        files: Paths of ``.onnx`` files by other names.
+        example: What one call answers: its length is the batch size.
+        threads: How many threads an operation may use.
+        effort: How long and how often.
+    """
+    _check(example, threads)
+    runs = {name: _onnx_run(Path(path), example, threads) for name, path in files.items()}
+    with _all_evaluating(models), _threads(threads), torch.inference_mode():
+        runs |= {name: _torch_run(model, example) for name, model in models.items()}
+        found = measure_latency(
+            runs, backend="torch", threads=threads, batch=len(example), effort=effort
+        )
+    return {
+        name: replace(one, backend="onnxruntime") if name in files else one
+        for name, one in found.items()
+    }
+
+
 def _turn(run: Run, times: list[float], calls: int, stop: float) -> None:
     run()
     for _ in range(calls):
@@ -170,10 +203,10 @@ def _turn(run: Run, times: list[float], calls: int, stop: float) -> None:
             break
 
 
-def _percentiles(times: list[float]) -> tuple[float, float]:
-    ends = torch.tensor([0.5, 0.99], dtype=torch.float64)
-    p50, p99 = torch.tensor(times, dtype=torch.float64).quantile(ends).tolist()
-    return p50, p99
+def _percentiles(times: list[float]) -> tuple[float, float, float]:
+    ends = torch.tensor([0.5, 0.9, 0.99], dtype=torch.float64)
+    p50, p90, p99 = torch.tensor(times, dtype=torch.float64).quantile(ends).tolist()
+    return p50, p90, p99
 
 
 def _torch_run(model: Callable[[Batch], Outputs], example: Batch) -> Run:

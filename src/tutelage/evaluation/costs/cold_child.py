@@ -1,0 +1,96 @@
+"""What a fresh process does that loads a model and answers once; as a script: with ONNX Runtime.
+
+It imports the standard library alone, so that the process holds no more than its runtime needs.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STATUS = Path("/proc/self/status")
+"""Where Linux shows the memory of a process."""
+
+
+def first_answer(load: Callable[[], Any], answer: Callable[[Any], object]) -> dict[str, Any]:
+    """Load, answer once, and say what that took.
+
+    Args:
+        load: Makes the model.
+        answer: Asks it once.
+
+    Returns:
+        ``load_ms``, ``first_ms``, and ``memory_bytes``: how far the resident memory grew at its
+        peak; None where the system does not tell.
+
+    Example:
+        >>> sorted(first_answer(lambda: 1, lambda model: model))
+        ['first_ms', 'load_ms', 'memory_bytes']
+    """
+    gc.collect()
+    _give_back()
+    before = _forgotten_peak()
+    start = time.perf_counter()
+    model = load()
+    loaded = time.perf_counter()
+    answer(model)
+    done = time.perf_counter()
+    grown = None if before is None else max(0, _memory("VmHWM") - before)
+    return {
+        "load_ms": (loaded - start) * 1000,
+        "first_ms": (done - loaded) * 1000,
+        "memory_bytes": grown,
+    }
+
+
+def _give_back() -> None:
+    """Freed memory back to the system, or what was freed before would hide what is used now."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forgotten_peak() -> int | None:
+    """Resident bytes now, the peak so far forgotten; None where that cannot be done."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _memory("VmRSS")
+    except (OSError, ValueError):
+        return None
+
+
+def _memory(key: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"{STATUS} has no {key}.")
+
+
+def _onnx(asked: dict[str, Any]) -> dict[str, Any]:
+    start = time.perf_counter()
+    import onnxruntime
+
+    imported = (time.perf_counter() - start) * 1000
+    import numpy
+
+    with numpy.load(asked["example"], allow_pickle=False) as kept:
+        feed = {name: kept[name] for name in kept.files}
+
+    def load() -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads, options.inter_op_num_threads = asked["threads"], 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(
+            asked["path"], options, providers=["CPUExecutionProvider"]
+        )
+
+    return {"import_ms": imported, **first_answer(load, lambda model: model.run(None, feed))}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_onnx(json.load(sys.stdin))) + "\n")
