@@ -9,10 +9,14 @@ import typer
 import tutelage.cli.runs
 import tutelage.cli.trials  # noqa: F401  # their commands
 from tutelage import __version__
+from tutelage.cli import packaged
 from tutelage.cli.app import app, stop
 
 # The base of typer's complaints about arguments: its own since 0.25, click's before.
 _Misused: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+
+app.command()(packaged.package)
+app.command()(packaged.verify)
 
 
 def _version(asked: bool) -> None:
@@ -33,7 +37,8 @@ def _common(
 def main() -> NoReturn:
     """Run the command line.
 
-    Exit status 0: done; 1: a gate failed, or a run diverged; 2: the input is wrong; 130: stopped.
+    Exit status 0: done; 1: a gate failed, a run diverged, or a package is not whole; 2: the input
+    is wrong; 130: stopped.
     """
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -52,8 +57,9 @@ def main() -> NoReturn:
 
 def _expected(error: Exception) -> NoReturn:
     """One line for errors raised on purpose; others are bugs, and keep their traceback."""
-    from tutelage.core.errors import Diverged, TeacherChanged, TutelageError
+    from tutelage.core.errors import Diverged, PackageError, TeacherChanged, TutelageError
 
     if not isinstance(error, TutelageError):
         raise error
-    stop(str(error), 1 if isinstance(error, (Diverged, TeacherChanged)) else 2)
+    failed = isinstance(error, (Diverged, PackageError, TeacherChanged))
+    stop(str(error), 1 if failed else 2)

@@ -11,6 +11,7 @@ TutelageError
 ├── TeacherChanged     a teacher's parameters or statistics moved while it taught
 ├── CheckpointError    a checkpoint cannot be written, read, or belongs to another run
 ├── ExportError        an exported file does not compute what the model computes
+├── PackageError       a package is not whole, or not signed by whom it should be
 ├── NotInstalled       an extra is needed: the message names it
 └── Interrupted        somebody stopped the run; it can be resumed
 
@@ -63,6 +64,10 @@ class CheckpointError(TutelageError):
 
 class ExportError(TutelageError):
     """An exported file does not compute what the model computes."""
+
+
+class PackageError(TutelageError):
+    """A package is not whole, or not signed by whom it should be."""
 
 
 class NotInstalled(TutelageError):
