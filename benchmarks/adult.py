@@ -188,7 +188,16 @@ def measure(
             "epochs": epochs,
             **stamp(),
         }
-    yield {"benchmark": "adult", "row": "report", "seed": seeds[0], "findings": told, **stamp()}
+    yield {
+        "benchmark": "adult",
+        "row": "report",
+        "value": len(told),
+        "unit": "findings of the report",
+        "runs": 1,
+        "seed": seeds[0],
+        "findings": told,
+        **stamp(),
+    }
 
 
 def reported(
