@@ -43,7 +43,7 @@ def sign(content: bytes, key: Path) -> dict[str, str]:
         >>> made["algorithm"], len(made["value"])
         ('HMAC-SHA256', 64)
         >>> check_signature(b"words", made, secret)
-        'signed with HMAC-SHA256, key ce32ab3d35e6b54f, which is the given one'
+        'signed with HMAC-SHA256, key 83f6fa9d0cb7de42, which is the given one'
     """
     secret = _read(key)
     if _is_pem(secret):
