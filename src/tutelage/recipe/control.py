@@ -13,9 +13,9 @@ from torch import nn
 
 from tutelage.core.seeds import derive
 from tutelage.models import Frozen, Observed
-from tutelage.recipe.arms import Desk, Trained, train_arm
-from tutelage.recipe.kept import fixed_views
+from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.plan import Plan
+from tutelage.recipe.students import student_of
 from tutelage.recipe.teaching import Taught
 
 
@@ -46,19 +46,8 @@ def control_arm(made: Plan, taught: Taught, desk: Desk) -> Trained:
     """The first seed's student, all the same but for its teacher; it may well learn nothing."""
     seed = made.seeds[0]
     nobody = unknowing(taught.model.observed, seed)
-    return train_arm(
-        f"control-{seed}",
-        lambda: made.learning(seed, nobody.observed),
-        lambda learner: made.setting(learner, nobody, seed),
-        made.splits.train,
-        train=made.train,
-        seed=derive(seed, "run"),
-        validation=made.splits.validation,
-        desk=desk,
-        fixed=fixed_views(made.cache),
-        several=made.several,
-        may_collapse=True,
-    )
+    label = f"control-{seed}"
+    return student_of(made, nobody.observed, nobody, seed, label, desk, may_collapse=True)
 
 
 def _shuffle(module: nn.Module) -> None:

@@ -24,13 +24,13 @@ from tutelage.recipe.calibrating import calibrated
 from tutelage.recipe.control import control_arm
 from tutelage.recipe.equipment import machine
 from tutelage.recipe.folder import RunFolder
-from tutelage.recipe.kept import fixed_views
 from tutelage.recipe.outcome import Arms
 from tutelage.recipe.plan import Given, Plan, load_data, plan
 from tutelage.recipe.reading import Data
 from tutelage.recipe.reporting import report
 from tutelage.recipe.sections import Recipe
 from tutelage.recipe.store import content_key
+from tutelage.recipe.students import student_of
 from tutelage.recipe.suiting import unsuited
 from tutelage.recipe.teaching import Taught, teach, told
 from tutelage.recipe.together import by_first
@@ -194,18 +194,7 @@ def learn(made: Plan, taught: Taught, desk: Desk) -> tuple[list[Trained], list[T
 def student_arm(made: Plan, taught: Taught, seed: int, label: str, desk: Desk) -> Trained:
     """The student with its teacher, or its teacher's kept answers."""
     with answers(made, taught.model, desk) as teacher:
-        return train_arm(
-            label,
-            lambda: made.learning(seed, taught.model.observed),
-            lambda learner: made.setting(learner, teacher, seed),
-            made.splits.train,
-            train=made.train,
-            seed=derive(seed, "run"),
-            validation=made.splits.validation,
-            desk=desk,
-            fixed=fixed_views(made.cache),
-            several=made.several,
-        )
+        return student_of(made, taught.model.observed, teacher, seed, label, desk)
 
 
 def baseline_arm(made: Plan, seed: int, label: str, desk: Desk) -> Trained:
