@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from tutelage.core.errors import TutelageError
 from tutelage.models import Frozen, Grafted, Observed
-from tutelage.recipe import run
+from tutelage.recipe import run, students
 from tutelage.recipe.check import check
 from tutelage.recipe.equipment import loader
 from tutelage.recipe.plan import Given, load_data
@@ -124,9 +124,9 @@ def arms_of(recipe, monkeypatch):
         batches = several(batches) if several else batches
         found[label] = (make().model, next(iter(batches.epoch(0))).variant)
 
-    monkeypatch.setattr(run, "train_arm", spy)
+    monkeypatch.setattr(students, "train_arm", spy)
     run.student_arm(made, taught, 0, "student", None)
-    run.baseline_arm(made, 0, "baseline", None)
+    students.baseline_arm(made, 0, "baseline", None)
     return found
 
 

@@ -1,15 +1,13 @@
 """ONNX files on their way: prepared for quantisation, and named only when they are whole."""
 
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 from pathlib import Path
 
 from tutelage.core.errors import ExportError
+from tutelage.core.quiet import quietly
 
 
 @contextmanager
@@ -72,16 +70,3 @@ def copy_words(source: Path, to: Path) -> None:
     model = onnx.load(str(to))
     onnx.helper.set_model_props(model, words)
     onnx.save(model, str(to))
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """ONNX Runtime's tools print and log; what matters comes back as an error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from tutelage.compression.agreement import agreement_of, answers
 from tutelage.compression.calibration import Reader
 from tutelage.compression.change import Change
-from tutelage.compression.files import copy_words, prepared, quietly, written
+from tutelage.compression.files import copy_words, prepared, written
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ExportError, NotInstalled, RecipeError, suggest
+from tutelage.core.quiet import quietly
 from tutelage.core.registry import register
 from tutelage.evaluation.costs.parameters import file_bytes
 from tutelage.evaluation.onnx_model import OnnxModel

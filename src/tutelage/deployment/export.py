@@ -3,12 +3,8 @@
 import copy
 import errno
 import json
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from torch import Tensor, nn
 
 from tutelage.core.batch import Batch, Inputs
 from tutelage.core.errors import ExportError
+from tutelage.core.quiet import quietly
 from tutelage.deployment.parity import Parity, parity_of, refuse_difference
 from tutelage.evaluation.costs.parameters import weight_bytes
 from tutelage.evaluation.predict import evaluating
@@ -146,7 +143,7 @@ def _write(
     shapes: Any = {0: many} if isinstance(few, Tensor) else {name: {0: many} for name in few}
     given = ["inputs"] if isinstance(few, Tensor) else list(few)
     try:
-        with _quiet(), torch.no_grad():
+        with quietly(), torch.no_grad():
             program = torch.onnx.export(
                 shipped,
                 kwargs={"inputs": few},  # by name: a dictionary at the end of args means another
@@ -261,16 +258,3 @@ def _line(error: Exception) -> str:
     if cause is not None and isinstance(cause, Exception) and "Failed to export" in str(error):
         return _line(cause)
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter talks; what matters comes back as an error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

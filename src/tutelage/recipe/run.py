@@ -12,13 +12,10 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from tutelage.core.errors import CheckpointError, Interrupted
-from tutelage.core.seeds import derive
-from tutelage.data import labelled
 from tutelage.engine.machine import join_processes
 from tutelage.evaluation import environment
 from tutelage.models import Observed
-from tutelage.objectives import CrossEntropy
-from tutelage.recipe.arms import Desk, Trained, train_arm
+from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.caching import answers
 from tutelage.recipe.calibrating import calibrated
 from tutelage.recipe.control import control_arm
@@ -30,14 +27,13 @@ from tutelage.recipe.reading import Data
 from tutelage.recipe.reporting import report
 from tutelage.recipe.sections import Recipe
 from tutelage.recipe.store import content_key
-from tutelage.recipe.students import student_of
+from tutelage.recipe.students import baseline_arm, student_of
 from tutelage.recipe.suiting import unsuited
 from tutelage.recipe.teaching import Taught, teach, told
 from tutelage.recipe.together import by_first
 from tutelage.recipe.trying import planned
 from tutelage.recipe.tuning import Choice, choose, tuned
 from tutelage.recipe.validated import recipe_from
-from tutelage.settings import Alone
 
 
 @dataclass(frozen=True)
@@ -195,18 +191,3 @@ def student_arm(made: Plan, taught: Taught, seed: int, label: str, desk: Desk) -
     """The student with its teacher, or its teacher's kept answers."""
     with answers(made, taught.model, desk) as teacher:
         return student_of(made, taught.model.observed, teacher, seed, label, desk)
-
-
-def baseline_arm(made: Plan, seed: int, label: str, desk: Desk) -> Trained:
-    """The same student, first weights and order of examples, from labels alone."""
-    assert made.baseline is not None
-    return train_arm(
-        label,
-        lambda: made.student(seed),
-        lambda learner: Alone(learner, CrossEntropy()),
-        labelled(made.splits.train),
-        train=made.baseline,
-        seed=derive(seed, "run"),
-        validation=made.splits.validation,
-        desk=desk,
-    )

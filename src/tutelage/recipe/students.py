@@ -1,11 +1,14 @@
-"""One student of a plan, taught: by its teacher, by answers that were kept, or by nobody."""
+"""One student of a plan: taught by a teacher, by kept answers, by nobody; or by labels alone."""
 
 from tutelage.core.outputs import Answers
 from tutelage.core.seeds import derive
+from tutelage.data import labelled
 from tutelage.models import Observed
+from tutelage.objectives import CrossEntropy
 from tutelage.recipe.arms import Desk, Trained, train_arm
 from tutelage.recipe.kept import fixed_views
 from tutelage.recipe.plan import Plan
+from tutelage.settings import Alone
 
 
 def student_of(
@@ -41,4 +44,19 @@ def student_of(
         fixed=fixed_views(made.cache),
         several=made.several,
         may_collapse=may_collapse,
+    )
+
+
+def baseline_arm(made: Plan, seed: int, label: str, desk: Desk) -> Trained:
+    """The same student, first weights and order of examples, from labels alone."""
+    assert made.baseline is not None
+    return train_arm(
+        label,
+        lambda: made.student(seed),
+        lambda learner: Alone(learner, CrossEntropy()),
+        labelled(made.splits.train),
+        train=made.baseline,
+        seed=derive(seed, "run"),
+        validation=made.splits.validation,
+        desk=desk,
     )
