@@ -1,8 +1,5 @@
 """Gradients by term in two processes: the same as in one."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import engine_apart
@@ -10,6 +7,7 @@ import pytest
 import torch
 
 from tutelage.engine import Machine
+from two_processes import two_processes
 
 SCRIPT = Path(__file__).with_name("engine_apart.py")
 
@@ -17,15 +15,7 @@ SCRIPT = Path(__file__).with_name("engine_apart.py")
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apart")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    done = subprocess.run(
-        [*command, str(SCRIPT), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = two_processes(SCRIPT, folder)
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"results{rank}.pt", weights_only=False) for rank in (0, 1)]
 

@@ -1,8 +1,5 @@
 """Two processes learn as one: DDP and FSDP against one process, through ``torchrun`` and gloo."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import engine_shared
@@ -12,6 +9,7 @@ from engine_nets import same
 from engine_shared import trajectory
 
 from tutelage.engine import Keep, Machine, adamw
+from two_processes import two_processes
 
 SCRIPT = Path(__file__).with_name("engine_shared.py")
 ONE = Machine("cpu", accumulate=3)
@@ -21,15 +19,7 @@ ONE = Machine("cpu", accumulate=3)
 def shared(request, tmp_path_factory):
     """What both processes found, and where they kept it; all runs of a kind in one start."""
     folder = tmp_path_factory.mktemp(request.param)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    done = subprocess.run(
-        [*command, str(SCRIPT), request.param, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = two_processes(SCRIPT, request.param, folder)
     assert done.returncode == 0, done.stderr
     found = [torch.load(folder / f"results{rank}.pt", weights_only=False) for rank in (0, 1)]
     return found, folder

@@ -1,27 +1,20 @@
 """One recipe, two processes: as torchrun starts them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from recipe_samples import content, quiet_run, small, write
 from safetensors.torch import load_file
 
+from two_processes import two_processes
+
 pytestmark = pytest.mark.slow
 
 
 def start(recipe, out, *more):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [*launcher, "-m", "tutelage", "run", recipe, "--out", out, *more],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    words = ["-m", "tutelage", "run", recipe, "--out", out, *more]
+    return two_processes(*words, timeout=200)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

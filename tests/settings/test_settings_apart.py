@@ -1,8 +1,5 @@
 """Every way of teaching through two processes of DDP is that of one, or is refused in a line."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +7,7 @@ import torch
 from settings_apart import NORMALISED, WAYS, learnt
 
 from tutelage.engine import Machine
+from two_processes import two_processes
 
 SCRIPT = Path(__file__).with_name("settings_apart.py")
 
@@ -17,15 +15,7 @@ SCRIPT = Path(__file__).with_name("settings_apart.py")
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apart")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    done = subprocess.run(
-        [*command, str(SCRIPT), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    done = two_processes(SCRIPT, folder)
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "shared.pt", weights_only=True)
 

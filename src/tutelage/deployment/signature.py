@@ -111,7 +111,7 @@ def _read(key: Path) -> bytes:
         size = f"{len(found)}" if len(found) <= _MOST else f"more than {_MOST}"
         raise RecipeError(
             f"--key: {key} holds {size} bytes, and a secret has at least {_LEAST} random ones: "
-            f"head -c 32 /dev/urandom > {key}"
+            "make one: head -c 32 /dev/urandom > NEW_FILE."
         )
     return found
 
