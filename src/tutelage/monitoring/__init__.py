@@ -1,0 +1,1 @@
+"""Watching a served model: drift against its reference, alarms of a stated rate, and policies."""
