@@ -1,5 +1,7 @@
 """One small finished run, made once a process, and packages of it to spoil."""
 
+import hashlib
+import json
 import tempfile
 import zipfile
 from functools import cache, partial
@@ -85,3 +87,19 @@ def folder(path, files):
     for name, content in files.items():
         (path / name).write_bytes(content)
     return path
+
+
+def listed_anew(files):
+    """A manifest that agrees with changed files, as a forger without the key would write it."""
+    manifest = json.loads(files["manifest.json"])
+    manifest["files"] = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in files.items()
+        if name not in ("manifest.json", "signature.json")
+    }
+    return {**files, "manifest.json": json.dumps(manifest).encode()}
+
+
+def changed(name, content):
+    """A good package with one file replaced, and a list that does not know it."""
+    return {**contents(), name: content}

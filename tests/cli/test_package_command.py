@@ -1,6 +1,7 @@
 """tutelage package and tutelage verify: what they print, and their exit statuses."""
 
 import io
+import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -23,9 +24,13 @@ def call(monkeypatch, *words):
 def test_a_run_is_packed_signed_and_found_whole(monkeypatch, tmp_path):
     key, out = tmp_path / "key", tmp_path / "student.zip"
     key.write_bytes(SECRET)
-    code, said, err = call(monkeypatch, "package", finished_run(), "--out", out, "--key", key)
+    words = ["--key", key, "--licence-student", "MIT", "--with-weights"]
+    code, said, err = call(monkeypatch, "package", finished_run(), "--out", out, *words)
     assert (code, err) == (0, "")
     assert said.startswith(f"{out}: 9 files, ")
+    with zipfile.ZipFile(out) as opened:
+        assert b"\nlicense: mit\n" in opened.read("MODEL_CARD.md")
+        assert "student.safetensors" in opened.namelist()
     code, said, err = call(monkeypatch, "verify", out, "--key", key)
     assert (code, err) == (0, "")
     assert f"{out} is whole: 9 files" in said
@@ -60,6 +65,7 @@ def test_what_is_not_whole_ends_with_1_and_one_line(monkeypatch, tmp_path):
         (["package", "{run}", "--out", "p.tar.gz"], "is neither a .zip nor a folder"),
         (["package", "{run}", "--out", "{zip}"], "is there already"),
         (["package", "{run}"], "Missing option"),
+        (["package", "{run}", "--out", "p.zip", "--licence-data", " "], "--licence-data: got ' '"),
         (["package", "{run}", "--out", "p.zip", "--key", "nokey"], "'nokey' cannot be read"),
     ],
 )

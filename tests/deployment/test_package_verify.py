@@ -1,9 +1,7 @@
 """What a receiver is told of packages that were damaged, forged, or made to harm."""
 
-import hashlib
 import io
 import json
-import os
 import struct
 import zipfile
 
@@ -13,8 +11,8 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save
 
-from package_samples import SECRET, archive, contents, folder
-from tutelage.core.errors import PackageError, RecipeError
+from package_samples import SECRET, archive, changed, contents, folder, listed_anew
+from tutelage.core.errors import PackageError
 from tutelage.deployment.manifest import MODELS, PAPERS
 from tutelage.deployment.verify import verify
 
@@ -24,21 +22,6 @@ def key(tmp_path):
     path = tmp_path / "key"
     path.write_bytes(SECRET)
     return path
-
-
-def listed_anew(files):
-    """A manifest that agrees with changed files, as a forger without the key would write it."""
-    manifest = json.loads(files["manifest.json"])
-    manifest["files"] = {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        for name, content in files.items()
-        if name not in ("manifest.json", "signature.json")
-    }
-    return {**files, "manifest.json": json.dumps(manifest).encode()}
-
-
-def changed(name, content):
-    return {**contents(), name: content}
 
 
 def network(value=1.0, outside=False, width=10):
@@ -71,11 +54,6 @@ def test_a_whole_package_is_whole_signed_or_not(put, tmp_path, key):
     assert "not checked: no key was given" in verify(signed).signature
 
 
-def test_an_unsigned_package_is_refused_where_a_key_is_given(tmp_path, key):
-    with pytest.raises(PackageError, match="the package is unsigned"):
-        verify(archive(tmp_path / "p.zip", contents()), key)
-
-
 @pytest.mark.parametrize("name", [*MODELS[:2], *PAPERS])
 def test_one_changed_bit_of_any_file_is_named(name, tmp_path):
     files = contents()
@@ -85,38 +63,6 @@ def test_one_changed_bit_of_any_file_is_named(name, tmp_path):
     )
     with pytest.raises(PackageError, match=f"{name} is not what was packed"):
         verify(folder(tmp_path / "p", files))
-
-
-def test_a_forged_list_is_found_by_its_signature_alone(tmp_path, key):
-    forged = listed_anew({**contents(signed=True), "MODEL_CARD.md": b"---\nlicense: mit\n---\n"})
-    path = archive(tmp_path / "p.zip", forged)
-    assert "not checked" in verify(path).signature
-    with pytest.raises(PackageError, match=r"the signature is not that of manifest.json"):
-        verify(path, key)
-
-
-def test_another_key_is_refused_by_its_name(tmp_path):
-    other = tmp_path / "other"
-    other.write_bytes(os.urandom(32))
-    with pytest.raises(PackageError, match=r"it names key '\w{16}', the given one is \w{16}"):
-        verify(archive(tmp_path / "p.zip", contents(signed=True)), other)
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        {},
-        {"algorithm": "none", "key_id": "", "value": ""},
-        {"algorithm": "Ed25519", "key_id": "x", "value": "00" * 64},
-        {"algorithm": "HMAC-SHA256", "key_id": "x", "value": "zz"},
-        {"algorithm": "HMAC-SHA256", "key_id": "x", "value": ""},
-        {"algorithm": "HMAC-SHA256", "key_id": ["x"], "value": 7},
-    ],
-)
-def test_no_made_up_signature_passes(written, tmp_path, key):
-    files = {**contents(signed=True), "signature.json": json.dumps(written).encode()}
-    with pytest.raises(PackageError, match=r"signature.json: "):
-        verify(archive(tmp_path / "p.zip", files), key)
 
 
 @pytest.mark.parametrize(
@@ -252,70 +198,6 @@ def test_models_must_load_and_answer_even_where_all_hashes_are_right(name, conte
 
 def test_the_model_of_these_tests_is_fine_where_it_is_not_spoilt(tmp_path):
     files = listed_anew(changed("student.onnx", network()))
-    assert "student.onnx: 10 classes" in verify(archive(tmp_path / "p.zip", files)).models
+    models = verify(archive(tmp_path / "p.zip", files)).models
+    assert "student.onnx: 10 classes, float32" in models
     assert onnx.load(io.BytesIO(network())).graph.name == "g"
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"password", "holds 8 bytes, and a secret has at least 32"),
-        (b"", "holds 0 bytes"),
-        (None, "cannot be read"),
-    ],
-)
-def test_a_weak_or_absent_key_is_wrong_input(content, says, tmp_path):
-    key = tmp_path / "weak"
-    if content is not None:
-        key.write_bytes(content)
-    with pytest.raises(RecipeError, match=says):
-        verify(archive(tmp_path / "p.zip", contents(signed=True)), key)
-
-
-@pytest.fixture
-def pair(tmp_path):
-    pytest.importorskip("cryptography", reason='needs pip install "tutelage[sign]"')
-    from cryptography.hazmat.primitives import serialization as forms
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    secret = ed25519.Ed25519PrivateKey.generate()
-    plain = forms.NoEncryption()
-    (tmp_path / "secret.pem").write_bytes(
-        secret.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, plain)
-    )
-    (tmp_path / "public.pem").write_bytes(
-        secret.public_key().public_bytes(
-            forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return tmp_path / "secret.pem", tmp_path / "public.pem"
-
-
-def test_a_public_key_checks_what_the_private_one_signed(pair, tmp_path, key):
-    from tutelage.deployment.signature import sign
-
-    secret, public = pair
-    files = contents()
-    files["signature.json"] = json.dumps(sign(files["manifest.json"], secret)).encode()
-    path = archive(tmp_path / "p.zip", files)
-    assert "signed with Ed25519" in verify(path, public).signature
-    with pytest.raises(PackageError, match="is a key of HMAC-SHA256"):
-        verify(path, key)
-    forged = listed_anew({**files, "MODEL_CARD.md": b"---\n---\n"})
-    with pytest.raises(PackageError, match="the signature is not that"):
-        verify(archive(tmp_path / "f.zip", forged), public)
-    with pytest.raises(RecipeError, match="no private key in PEM"):
-        sign(b"", public)
-
-
-def test_a_public_key_is_never_taken_for_a_secret(pair, tmp_path):
-    """Else anybody who knows the public key could sign with it."""
-    import hmac
-
-    _, public = pair
-    files = contents()
-    value = hmac.new(public.read_bytes(), files["manifest.json"], hashlib.sha256).hexdigest()
-    made = {"algorithm": "HMAC-SHA256", "key_id": "x", "value": value}
-    files["signature.json"] = json.dumps(made).encode()
-    with pytest.raises(PackageError, match="is a key of Ed25519"):
-        verify(archive(tmp_path / "p.zip", files), public)

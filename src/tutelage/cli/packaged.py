@@ -14,6 +14,13 @@ _Key = Annotated[
 ]
 
 
+def _licence(of: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        help=f"The licence of the {of}, where the cards do not state it.", show_default=False
+    )
+    return option
+
+
 def package(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)],
     out: Annotated[
@@ -23,11 +30,26 @@ def package(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a package that is there.")
     ] = False,
+    with_weights: Annotated[
+        bool,
+        typer.Option("--with-weights", help="Put the full weights beside a compressed file, too."),
+    ] = False,
+    licence_student: Annotated[str | None, _licence("student")] = None,
+    licence_teacher: Annotated[str | None, _licence("teacher")] = None,
+    licence_data: Annotated[str | None, _licence("data")] = None,
 ) -> None:
     """Put a run's student, its cards, lists and checksums into one package, and sign it."""
     from tutelage.recipe.packaging import package_run
 
-    checked = package_run(run, out, key=key, force=force)
+    given = {"student": licence_student, "teacher": licence_teacher, "data": licence_data}
+    checked = package_run(
+        run,
+        out,
+        key=key,
+        force=force,
+        weights=with_weights,
+        licences={role: licence for role, licence in given.items() if licence is not None},
+    )
     typer.echo(f"{out}: {checked.files} files, {checked.bytes:,} bytes: {checked.signature}.")
 
 

@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tutelage.data.sets import Examples, TensorSet
 from tutelage.data.splits import Splits, split_up
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+
+_AS_STORED = "Nothing was done to the stored arrays: their numbers are the inputs."
 
 
 @register("data", "npz")
@@ -105,7 +108,8 @@ def of_pairs(
             )
         if (targets is None) != (pairs["train"][1] is None):
             raise DataError(f"{name} has targets in some splits only: give them for all, or none.")
-    return split_up(sets, validation, test, seed, name=name, origin=origin)
+    made = split_up(sets, validation, test, seed, name=name, origin=origin)
+    return replace(made, stored={} if len(made.example_shape) == 3 else {"treatment": _AS_STORED})
 
 
 def as_images(inputs: Tensor) -> Tensor:

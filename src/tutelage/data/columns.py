@@ -1,8 +1,9 @@
 """Columns of a table as numbers: scaled where they are numbers, one-hot where they are words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +60,21 @@ class Column:
         if self.values is None:
             return [self.name]
         return [f"{self.name}={value}" for value in self.values]
+
+    def stated(self, missing: Iterable[str], *, fill: bool, scaled: bool) -> dict[str, Any]:
+        """All of this as plain data, with which `tutelage.deployment.raw_rows` treats new rows.
+
+        Args:
+            missing: Cells that mean "not known".
+            fill: Whether these become the training mean; else they are an error.
+            scaled: Whether numbers leave as (x - mean) / std.
+        """
+        facts: dict[str, Any] = {"name": self.name}
+        if self.values is None:
+            facts |= {"kind": "number", "mean": self.mean[0], "std": self.std[0], "scaled": scaled}
+        else:
+            facts |= {"kind": "category", "categories": list(self.values), "mean": list(self.mean)}
+        return facts | {"missing": "mean" if fill else "error", "missing_cells": sorted(missing)}
 
     def encode(self, table: Table, fill: bool) -> Tensor:
         """The features of every row ``(N, F)`` of float64; a word not learnt is all zeros.

@@ -68,6 +68,9 @@ class Splits:
         classes: Names of the classes, in the order of their numbers.
         origin: Where it came from, as plain data: paths, checksums, statistics.
         groups: Ways to part the examples of all splits, by name.
+        stored: What was done to stored examples, as plain data, so that a package can tell how to
+            treat new ones: ``columns`` of a table (`tutelage.data.columns.Column.stated`), or
+            ``treatment``, a sentence; empty where the source does not say.
     """
 
     train: Examples
@@ -77,6 +80,7 @@ class Splits:
     classes: tuple[str, ...]
     origin: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, Groups] = field(default_factory=dict)
+    stored: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for first, second, shared in (

@@ -120,6 +120,7 @@ def csv(
         "seed": seed,
     }
     test_set = Sealed(filled(placed.test.open("encoding its rows")))
+    fill = missing == "mean"
     return Splits(
         filled(placed.train),
         filled(placed.validation),
@@ -128,6 +129,7 @@ def csv(
         tuple(classes),
         origin,
         by_columns(list(tables.values()), groups or ()),
+        {"columns": [c.stated(unknown, fill=fill, scaled=standardise) for c in learnt]},
     )
 
 

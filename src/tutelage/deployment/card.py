@@ -1,13 +1,16 @@
 """``MODEL_CARD.md``: what a stranger must know before using the student, in Hugging Face's form."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.core.errors import DataError
+from tutelage.deployment.licences import hub_licence, unknown
+from tutelage.deployment.shipped import Shipped
 from tutelage.evaluation.faces.rows import model_roles, model_rows
 from tutelage.evaluation.wording import ROLES, gate_range, gate_value, points
 
-_UNKNOWN = "not stated"
+_METRICS = {"accuracy": "Accuracy", "nll": "Negative log-likelihood", "ece": "Calibration error"}
 
 
 def model_card(
@@ -20,6 +23,7 @@ def model_card(
     intended_use: str = "",
     files: Sequence[str] = (),
     temperature: float | None = None,
+    task: str = "",
 ) -> str:
     """The card of a run's student, filled from its report and from what only the caller knows.
 
@@ -34,6 +38,7 @@ def model_card(
         intended_use: What it was made for, in a sentence.
         files: What lies beside the card: ``("student.onnx",)``.
         temperature: What the student's logits are divided by, where it was calibrated.
+        task: Of Hugging Face's tasks, such as ``image-classification``; see `task_of`.
 
     Returns:
         Markdown with a YAML head.
@@ -45,7 +50,7 @@ def model_card(
         raise DataError("the report has no student: give the content of a report.json.")
     name = name or _recipe_name(report["recipe"])
     parts = [
-        _head(report, name, licence),
+        _head(report, name, licence, task),
         f"# {name}",
         report["verdict"]["headline"],
         _use(report, intended_use, files, temperature),
@@ -58,25 +63,40 @@ def model_card(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _head(report: Mapping[str, Any], name: str, licence: str) -> str:
+def task_of(shape: Sequence[int]) -> str:
+    """What Hugging Face calls the task of inputs of this shape; "" where they may be anything.
+
+    >>> task_of((3, 32, 32)), task_of((14,)), task_of(())
+    ('image-classification', 'tabular-classification', '')
+    """
+    return {3: "image-classification", 1: "tabular-classification"}.get(len(shape), "")
+
+
+def shipped_note(ships: Shipped) -> str:
+    """What a card must say of a package whose model is not the one that the card describes."""
+    return f"\n## What this package ships\n\n{ships.words}\n"
+
+
+def _head(report: Mapping[str, Any], name: str, licence: str, task: str) -> str:
+    """Keys of the Hub's metadata; `datasets` are names on the Hub, which ours are not."""
     import yaml
 
     student, data = report["models"]["student"], report["data"]
     metrics = [
-        {"type": key, "value": round(student[key], 6)}
-        for key in ("accuracy", "nll", "ece")
+        {"type": key, "name": words, "value": round(student[key], 6)}
+        for key, words in _METRICS.items()
         if student[key] is not None
     ]
     result = {
-        "task": {"type": "classification"},
-        "dataset": {"name": data["name"], "type": data["name"], "split": "test"},
+        "task": {"type": task or "other"},
+        "dataset": {"name": data["name"], "type": _slug(data["name"]), "split": "test"},
         "metrics": metrics,
     }
     head = {
         "library_name": "tutelage",
-        **({"license": licence} if licence else {}),
+        **hub_licence(licence),
+        **({"pipeline_tag": task} if task else {}),
         "tags": ["knowledge-distillation"],
-        "datasets": [data["name"]],
         **({"model-index": [{"name": name, "results": [result]}]} if metrics else {}),
     }
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---"
@@ -159,8 +179,34 @@ def _limits(report: Mapping[str, Any]) -> str:
             f"- Weak in {_plain(row['class'])}: {100 * row['student']:.1f} % right of "
             f"{row['examples']:,} examples ({points(row['delta'])} points against the teacher)."
         )
-    lines += [f"- {_plain(note)}" for note in report["notes"]]
-    return "\n\n".join(["## Limits that the evaluation found", "\n".join(lines)])
+    parts = report.get("parts", {})
+    lines += [f"- {line}" for line in _found(parts)]
+    told = ["## Limits that the evaluation found", "\n".join(lines)]
+    left = [
+        f"{name} ({part['left_out'].rstrip('.')})" for name, part in parts.items() if _out(part)
+    ]
+    if left:
+        told.append(f"Asked for, and not looked at: {_plain('; '.join(left))}.")
+    if report["notes"]:
+        told += ["Notes of the run:", "\n".join(f"- {_plain(note)}" for note in report["notes"])]
+    return "\n\n".join(told)
+
+
+def _found(parts: Mapping[str, Any]) -> list[str]:
+    """What the proof warns of, and then what it wants to be known, each with its figures."""
+    lines = []
+    for status in ("warning", "notice"):
+        for name, part in parts.items():
+            lines += [
+                f"{_plain(each['text'])} (report.json, parts.{name})"
+                for each in part["findings"]
+                if each["status"] == status and not _out(part)
+            ]
+    return lines
+
+
+def _out(part: Mapping[str, Any]) -> bool:
+    return bool(part["left_out"])
 
 
 def _licences(report: Mapping[str, Any], own: str, teacher: str, data: str) -> str:
@@ -169,7 +215,10 @@ def _licences(report: Mapping[str, Any], own: str, teacher: str, data: str) -> s
         "Teacher": teacher,
         "Data": data or report["data"]["origin"],
     }
-    lines = [f"- {what}: {_plain(text) if text else _UNKNOWN}" for what, text in rows.items()]
+    lines = [
+        f"- {what}: {_plain(text) if text else unknown(what.lower())}"
+        for what, text in rows.items()
+    ]
     return "\n\n".join(["## Licences", "\n".join(lines)])
 
 
@@ -196,6 +245,10 @@ def _recipe_name(recipe: Any) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-") or "data"
 
 
 def _plain(text: object) -> str:

@@ -14,8 +14,11 @@ from tutelage.deployment.export import _about, _line, _make_way, _rows, _write
 from tutelage.deployment.parity import Parity, parity_of, refuse_difference
 from tutelage.evaluation.policy import ExitPolicy
 from tutelage.evaluation.predict import evaluating
+from tutelage.evaluation.report import write_whole
 from tutelage.models.exits import WithExits, with_exits
 from tutelage.models.observed import Frozen, Observed
+
+_INSIDE = "tutelage.exits"
 
 
 def export_exits(
@@ -30,7 +33,8 @@ def export_exits(
 ) -> Parity:
     """Write ``NAME.onnx``, which gives the logits of all exits, and ``NAME.exits.json``.
 
-    The outputs are ``exit0``, ``exit1``, ... and ``logits``, the last exit's. One run computes
+    The outputs are ``exit0``, ``exit1``, ... and ``logits``, the last exit's; the policy is in the
+    ONNX file's metadata too, so that the two always belong together. One run computes
     them all: the file saves nothing by itself, and `ExitPolicy.apply` says which answer to take.
     What stops early is `tutelage.evaluation.early`, in torch. Nothing is kept unless ONNX Runtime
     gives the model's answers at every exit, and the policy takes the same exits by them.
@@ -75,11 +79,11 @@ def export_exits(
                 f"{len(names)} class names were given, and the model has "
                 f"{expected[-1].shape[-1]} classes."
             )
-        about = _about(examples.inputs, names, source)
+        about = _about(examples.inputs, names, source) | {_INSIDE: policy.to_json()}
         _write(shipped, examples.inputs, about, temporary, (*inside.names, "logits"))
         parity = _compare(temporary, examples.inputs, expected, policy, tolerance)
-        beside.write_text(policy.to_json() + "\n", encoding="utf-8")
-        temporary.replace(path)
+        temporary.replace(path)  # with its policy inside: never one file's with another's
+        write_whole(beside, policy.to_json() + "\n")
     finally:
         temporary.unlink(missing_ok=True)
         temporary.with_name(f"{temporary.name}.data").unlink(missing_ok=True)
@@ -96,16 +100,30 @@ def policy_path(path: str | Path) -> Path:
 
 
 def read_policy(path: str | Path) -> ExitPolicy:
-    """The policy beside the ONNX file at ``path``, or in the JSON file itself.
+    """The policy inside the ONNX file at ``path``, or beside it, or in the JSON file itself.
 
     Raises:
         DataError: There is none that can be read.
     """
+    inside = None if str(path).endswith(".json") else policy_inside(Path(path))
+    if inside is not None:
+        return ExitPolicy.from_json(inside)
     path = Path(path) if str(path).endswith(".json") else policy_path(path)
     try:
         return ExitPolicy.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def policy_inside(path: Path) -> str | None:
+    """The policy that an ONNX file carries in itself, as text; None where it carries none."""
+    import onnx
+
+    try:
+        found = onnx.load(str(path), load_external_data=False).metadata_props
+    except Exception:  # protobuf's own classes differ by version; whoever runs the file will say
+        return None
+    return next((str(each.value) for each in found if each.key == _INSIDE), None)
 
 
 class _AllExits(nn.Module):

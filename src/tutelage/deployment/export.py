@@ -162,6 +162,11 @@ def _write(
             onnx.helper.set_model_props(written, about)
             onnx.save(written, str(path))
             onnx.checker.check_model(str(path), full_check=True)
+    except OSError as error:
+        raise ExportError(
+            f"{path.parent} cannot be written to ({error.strerror or _line(error)}): make room, or "
+            "choose another place."
+        ) from error
     except Exception as error:
         raise ExportError(
             f"the model cannot be written as ONNX (opset {OPSET}; its forward pass must not branch "

@@ -42,13 +42,16 @@ def opens(path: Path) -> int:
     return len(found)
 
 
-def answers(path: Path, stated: Mapping[str, Any], classes: int) -> None:
+def answers(path: Path, stated: Mapping[str, Any], classes: int) -> int:
     """See that an ONNX file takes the stated inputs, and answers zeros with finite numbers.
 
     Args:
         path: The file, weights and all: one that points to other files is refused.
         stated: ``preprocessing.json``: ``inputs`` by name, each with ``shape`` and ``dtype``.
         classes: How many logits one example has.
+
+    Returns:
+        How many answers it gives at once: more than one where it has several exits.
 
     Raises:
         PackageError: It cannot be loaded, takes something else, or answers otherwise.
@@ -69,6 +72,7 @@ def answers(path: Path, stated: Mapping[str, Any], classes: int) -> None:
             f"{path.name} cannot answer zeros of the stated shape: {_line(error)}"
         ) from error
     _judge(path, found, classes)
+    return len(found)
 
 
 def _judge(path: Path, found: list[Any], classes: int) -> None:

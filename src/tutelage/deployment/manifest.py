@@ -13,8 +13,10 @@ FORM = 1
 """Version of the form of packages."""
 
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
-MODELS = ("student.onnx", "student.safetensors", "student.exits.json")
-"""Model files that are taken along where a run has them; the first one it must have."""
+EXITS, REFERENCE = "student.exits.json", "reference.safetensors"
+MODELS = ("student.onnx", "student.safetensors", EXITS, REFERENCE)
+"""Files of a model that a package may hold: what answers (it must have that one), the weights in
+full, the policy of exits, and how validation examples were answered, for watching."""
 
 PAPERS = (
     "preprocessing.json",

@@ -6,12 +6,13 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tutelage.core.errors import PackageError, RecipeError
 from tutelage.deployment.manifest import MANIFEST, SIGNATURE, check_name, manifest_of
+from tutelage.deployment.placing import recover, sweep, sync, take_place
 from tutelage.deployment.signature import sign
 from tutelage.deployment.verify import Checked, verify
 
@@ -60,9 +61,9 @@ def pack(
                 _put(content / SIGNATURE, sign((content / MANIFEST).read_bytes(), key))
             made = _zipped(content, place / out.name) if _is_zip(out) else content
             checked = verify(made, key)
-            _sync(made)
+            sync(made)
             _make_way(out, force)
-            _name(made, out, place)
+            take_place(made, out)
     except OSError as error:
         raise RecipeError(
             f"--out: {out} cannot be written ({error.strerror or error}): choose another place."
@@ -77,6 +78,7 @@ def _is_zip(out: Path) -> bool:
 def _make_way(out: Path, force: bool) -> None:
     if out.suffix.lower() in (".tar", ".gz", ".tgz", ".7z", ".bz2", ".xz"):
         raise RecipeError(f"--out: {out} is neither a .zip nor a folder: name one of these.")
+    recover(out)
     if not os.path.lexists(out):
         return
     if not force:
@@ -104,6 +106,7 @@ def _beside(out: Path) -> Iterator[Path]:
     """A hidden folder on the same disk, gone afterwards."""
     out.parent.mkdir(parents=True, exist_ok=True)
     place = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    sweep(out)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
@@ -135,32 +138,6 @@ def _zipped(folder: Path, target: Path) -> Path:
             with path.open("rb") as source, archive.open(entry, "w") as file:
                 shutil.copyfileobj(source, file, 2**20)
     return target
-
-
-def _sync(made: Path) -> None:
-    for path in [made] if made.is_file() else [*made.iterdir(), made]:
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
-def _name(made: Path, out: Path, place: Path) -> None:
-    """Give it its name in one step; an older folder is moved out of the way first, and back."""
-    if made.is_file():
-        made.replace(out)
-        return
-    old = place / "old"
-    if out.is_dir():
-        out.rename(old)
-    try:
-        made.rename(out)
-    except OSError:
-        with suppress(OSError):
-            if old.is_dir():
-                old.rename(out)
-        raise
 
 
 def refuse_unfinished(folder: Path, names: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ def sbom(
     used: Mapping[str, str],
     identity: str,
     date: str,
+    properties: Mapping[str, str],
 ) -> dict[str, Any]:
     """The bill of materials, from the metadata of installed packages and the run's own versions.
 
@@ -35,6 +36,7 @@ def sbom(
         used: Versions that the run noted, by package: these count where another is installed now.
         identity: Of the run.
         date: ``2026-01-31``.
+        properties: Of the student, such as the numbers that its weights are in.
     """
     needed = _closure(RUNTIME)
     made = {key: found for key, found in _closure(MADE_WITH).items() if key not in needed}
@@ -60,6 +62,9 @@ def sbom(
                 "name": name,
                 "version": identity,
                 "components": [_file(file, digest) for file, digest in hashes.items()],
+                "properties": [
+                    {"name": f"tutelage:{key}", "value": value} for key, value in properties.items()
+                ],
             },
         },
         "components": components,

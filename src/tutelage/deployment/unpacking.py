@@ -19,6 +19,7 @@ from tutelage.deployment.manifest import (
     check_names,
     read_manifest,
 )
+from tutelage.deployment.placing import waiting
 
 _MOST_FILES = 100
 _RATIO, _FREE = 200, 2**20  # how far a file may have been squeezed, from which size on
@@ -45,6 +46,12 @@ def opened(package: Path) -> Iterator[Path]:
         yield package
         return
     if not package.is_file():
+        older = waiting(package)
+        if older.is_dir():
+            raise RecipeError(
+                f"there is no package {str(package)!r:.200}: its replacement was stopped half way, "
+                f"and the older one is at {str(older)!r:.200}: rename it, or pack again."
+            )
         raise RecipeError(f"there is no package {str(package)!r:.200}: check its path.")
     if not zipfile.is_zipfile(package):
         if package.suffix.lower() == ".zip":

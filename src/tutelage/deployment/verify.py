@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutelage.core.errors import PackageError
+from tutelage.core.errors import DataError, PackageError, TutelageError
 from tutelage.deployment.loading import answers, opens
 from tutelage.deployment.manifest import (
     MANIFEST,
@@ -14,6 +14,8 @@ from tutelage.deployment.manifest import (
     parsed,
     read_manifest,
 )
+from tutelage.deployment.raw_rows import check_columns
+from tutelage.deployment.shipped import numbers_of
 from tutelage.deployment.signature import check_signature
 from tutelage.deployment.unpacking import opened
 
@@ -105,12 +107,59 @@ def _models(folder: Path, files: Mapping[str, Any]) -> tuple[str, ...]:
     labels = parsed((folder / "labels.json").read_bytes(), "labels.json").get("labels")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise PackageError("labels.json: labels is no list of texts.")
+    _columns(stated)
     told = []
     for name in files:
         if name.endswith(".safetensors"):
             told.append(f"{name}: {opens(folder / name)} tensors")
     for name in files:
         if name.endswith(".onnx"):
-            answers(folder / name, stated, len(labels))
-            told.append(f"{name}: {len(labels)} classes")
+            exits = answers(folder / name, stated, len(labels))
+            numbers = numbers_of(folder / name)
+            _exits(folder / name, exits)
+            more = f", {exits} exits" if exits > 1 else ""
+            told.append(f"{name}: {len(labels)} classes, {numbers}{more}")
     return tuple(told)
+
+
+def _columns(stated: Mapping[str, Any]) -> None:
+    """The columns of a table make as many features as the model takes."""
+    columns, inputs = stated.get("columns"), stated.get("inputs")
+    if columns is None:
+        return
+    try:
+        made = check_columns(columns)
+    except DataError as error:
+        raise PackageError(f"preprocessing.json: {error}") from error
+    shapes = [each.get("shape") for each in inputs.values()] if isinstance(inputs, dict) else None
+    if shapes != [[made]]:
+        raise PackageError(
+            f"preprocessing.json: its columns make {made} features, and its inputs are {shapes}."
+        )
+
+
+def _exits(path: Path, outputs: int) -> None:
+    """A file of several exits has a policy of as many, and no other file has one."""
+    policy = path.with_suffix(".exits.json")
+    if not policy.is_file():
+        if outputs > 1:
+            raise PackageError(
+                f"{path.name} has {outputs} exits, and there is no {policy.name}: nobody knows "
+                "which answer counts."
+            )
+        return
+    from tutelage.deployment.exit_policy import policy_inside
+    from tutelage.evaluation.policy import ExitPolicy
+
+    inside = policy_inside(path)
+    try:
+        found = ExitPolicy.from_json(policy.read_text(encoding="utf-8"))
+        same = inside is None or ExitPolicy.from_json(inside) == found
+    except TutelageError as error:
+        raise PackageError(f"{policy.name}: {error}") from error
+    if not same:
+        raise PackageError(f"{policy.name} is not the policy that {path.name} was exported with.")
+    if len(found.costs) != outputs:
+        raise PackageError(
+            f"{policy.name} is for {len(found.costs)} exits, and {path.name} has {outputs}."
+        )

@@ -39,6 +39,11 @@ class RunFolder:
         if rank() == 0:
             self._resolve({**self._resolved(), key: value})
 
+    def keep(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Write plain data into a file of its own, whole or not at all."""
+        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        by_first(lambda: write_whole(self.path / name, text + "\n"))
+
     @property
     def log(self) -> Path:
         """The log of all stages."""

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tutelage import __version__
 from tutelage.core.errors import DataError, PackageError, RecipeError, TutelageError
+from tutelage.deployment.card import shipped_note, task_of
 from tutelage.deployment.data_facts import data_facts
-from tutelage.deployment.manifest import MODELS, sha256_of
+from tutelage.deployment.licences import with_data_licence, with_licences
+from tutelage.deployment.manifest import EXITS, MODELS, REFERENCE, sha256_of
 from tutelage.deployment.package import pack, refuse_unfinished
-from tutelage.deployment.preprocessing import labels_file, preprocessing
+from tutelage.deployment.preprocessing import STORED, labels_file, preprocessing
 from tutelage.deployment.rmf import nist_ai_rmf
 from tutelage.deployment.sbom import sbom
+from tutelage.deployment.shipped import Shipped, shipped
 from tutelage.deployment.verify import Checked
 from tutelage.evaluation.schema import validate_report
 from tutelage.models.tempered import KEY as TEMPERATURE
@@ -22,70 +26,138 @@ from tutelage.models.weights import read_metadata
 from tutelage.recipe.reading import parse
 
 _NEEDED = ("report.json", "resolved.yaml", "MODEL_CARD.md", *MODELS[:2])
+_Files = dict[str, Path | str | Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a finished run's folder says of itself."""
+
+    folder: Path
+    report: Mapping[str, Any]
+    prints: Mapping[str, str]
+    identity: str
+    stored: Mapping[str, Any]
+    ships: Shipped
+
+    @property
+    def name(self) -> str:
+        recipe = self.report["recipe"]
+        found = recipe.get("name", self.folder.name) if isinstance(recipe, Mapping) else recipe
+        return str(found)
 
 
 def package_run(
-    run: str | Path, out: str | Path, *, key: str | Path | None = None, force: bool = False
+    run: str | Path,
+    out: str | Path,
+    *,
+    key: str | Path | None = None,
+    force: bool = False,
+    weights: bool = False,
+    licences: Mapping[str, str] | None = None,
 ) -> Checked:
     """Ship a run's student with everything that a stranger needs to use, judge and trust it.
 
-    The data are not read again, and the test set stays closed. ``MODEL_CARD.md`` goes in as it
-    lies in the run's folder, with what was written into it by hand. ``DATA_CARD.md`` is that of an
-    audit that was put there (``tutelage audit RECIPE --out RUN``) if it is of the run's data, and
-    is made from the report otherwise.
+    The data are not read again, and the test set stays closed. A compressed file that the recipe
+    chose (``shipped.onnx``) is shipped in place of ``student.onnx``, and then without the weights
+    in full. ``MODEL_CARD.md`` goes in as it lies in the run's folder, with what was written into it
+    by hand. ``DATA_CARD.md`` is that of an audit that was put there (``tutelage audit RECIPE --out
+    RUN``) if it is of the run's data, and is made from the report otherwise.
 
     Args:
         run: The run's folder.
         out: ``NAME.zip``, or a folder to make.
         key: A file to sign with; see `tutelage.deployment.signature.sign`.
         force: Whether an older package is replaced.
+        weights: Whether ``student.safetensors`` goes in beside a compressed file too.
+        licences: Of ``student``, ``teacher`` and ``data``, where the cards do not state them.
 
     Returns:
         What checking the package found.
 
     Raises:
         TutelageError: One line: the run is not finished or broken, the target is there or cannot
-            be written, the key is none.
+            be written, the key is none, or a card states another licence.
     """
-    folder = Path(run)
-    if not folder.is_dir():
-        raise RecipeError(f"there is no run {str(run)!r:.200}: give the folder of a finished run.")
-    refuse_unfinished(folder, _NEEDED)
-    report, resolved = _report(folder), parse((folder / "resolved.yaml").read_text("utf-8"))
-    prints = _fingerprints(resolved)
-    identity = resolved.get("identity")
-    if not isinstance(identity, str):
-        raise PackageError(f"{folder / 'resolved.yaml'} names no run (identity): it was changed.")
-    recipe = report["recipe"]
-    name = str(recipe.get("name", folder.name) if isinstance(recipe, Mapping) else recipe)
-    labels, date = report["data"]["classes"], datetime.now(UTC).date().isoformat()
-    models = {each: folder / each for each in MODELS if (folder / each).is_file()}
-    files: dict[str, Path | str | Mapping[str, Any]] = {
-        **models,
-        "preprocessing.json": preprocessing(folder / MODELS[0], labels, _temperature(folder)),
-        "labels.json": labels_file(labels),
-        "MODEL_CARD.md": folder / "MODEL_CARD.md",
-        "DATA_CARD.md": _data_card(folder, report, prints),
-        "report.json": folder / "report.json",
-        "nist_ai_rmf.md": nist_ai_rmf(report, signed=key is not None),
-        "sbom.json": sbom(
-            name,
-            __version__,
-            hashes={each: sha256_of(path) for each, path in models.items()},
-            used=report["environment"].get("versions", {}),
-            identity=identity,
-            date=date,
-        ),
-    }
+    found, stated = _read(Path(run)), licences or {}
+    date = datetime.now(UTC).date().isoformat()
+    models = _models(found, weights)
     return pack(
-        files,
+        _files(found, models, stated, signed=key is not None, date=date),
         Path(out),
-        run={"name": name, "identity": identity, "data": prints},
+        run={
+            "name": found.name,
+            "identity": found.identity,
+            "data": dict(found.prints),
+            "student": found.ships.facts,
+        },
         version=__version__,
         date=date,
         key=None if key is None else Path(key),
         force=force,
     )
+
+
+def _read(folder: Path) -> _Run:
+    if not folder.is_dir():
+        raise RecipeError(
+            f"there is no run {str(folder)!r:.200}: give the folder of a finished run."
+        )
+    refuse_unfinished(folder, _NEEDED)
+    report, resolved = _report(folder), parse((folder / "resolved.yaml").read_text("utf-8"))
+    identity = resolved.get("identity")
+    if not isinstance(identity, str):
+        raise PackageError(f"{folder / 'resolved.yaml'} names no run (identity): it was changed.")
+    prints, stored = _fingerprints(resolved), _stored(folder)
+    return _Run(folder, report, prints, identity, stored, shipped(folder))
+
+
+def _models(found: _Run, weights: bool) -> dict[str, Path]:
+    """By the name in the package. A compressed file answers by its last exit alone."""
+    full, folder = not found.ships.compressed, found.folder
+    wanted = {
+        MODELS[1]: full or weights,
+        EXITS: full and (folder / EXITS).is_file(),
+        REFERENCE: (folder / REFERENCE).is_file(),
+    }
+    more = {name: folder / name for name, yes in wanted.items() if yes}
+    return {MODELS[0]: found.ships.path, **more}
+
+
+def _files(
+    found: _Run, models: Mapping[str, Path], licences: Mapping[str, str], *, signed: bool, date: str
+) -> _Files:
+    labels, report, ships = found.report["data"]["classes"], found.report, found.ships
+    stated = preprocessing(
+        ships.path,
+        labels,
+        _temperature(found.folder),
+        ships=ships,
+        stored=found.stored,
+        weights=MODELS[1] in models,
+    )
+    bill = sbom(
+        found.name,
+        __version__,
+        hashes={each: sha256_of(path) for each, path in models.items()},
+        used=report["environment"].get("versions", {}),
+        identity=found.identity,
+        date=date,
+        properties={key: str(value) for key, value in ships.facts.items()},
+    )
+    card = (found.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    shapes = [each["shape"] for each in stated["inputs"].values()]
+    return {
+        **models,
+        "preprocessing.json": stated,
+        "labels.json": labels_file(labels, ships),
+        "MODEL_CARD.md": with_licences(card, licences)
+        + (shipped_note(ships) if ships.compressed else ""),
+        "DATA_CARD.md": _data_card(found, licences, task_of(shapes[0])),
+        "report.json": found.folder / "report.json",
+        "nist_ai_rmf.md": nist_ai_rmf(report, signed=signed, ships=ships, files=models),
+        "sbom.json": bill,
+    }
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -106,16 +178,32 @@ def _fingerprints(resolved: Mapping[str, Any]) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
 
 
+def _stored(folder: Path) -> dict[str, Any]:
+    """What the data source did to stored examples; nothing where the run does not say."""
+    path = folder / STORED
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PackageError(f"{path} is no whole JSON: make the run again.") from error
+    if not isinstance(found, dict):
+        raise PackageError(f"{path} holds no object: make the run again.")
+    return found
+
+
 def _temperature(folder: Path) -> float | None:
     path = folder / MODELS[1]
     return temperature_of(path) if TEMPERATURE in read_metadata(path) else None
 
 
-def _data_card(folder: Path, report: Mapping[str, Any], prints: Mapping[str, str]) -> str:
+def _data_card(found: _Run, licences: Mapping[str, str], task: str) -> str:
     """An audit's card, where its fingerprints are the run's; else the report's facts."""
-    path = folder / "DATA_CARD.md"
+    path, prints = found.folder / "DATA_CARD.md", found.prints
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         if prints and all(value[:16] in text for value in prints.values()):
-            return text
-    return data_facts(report, prints)
+            return with_data_licence(text, licences)
+    columns = found.stored.get("columns") or ()
+    made = data_facts(found.report, prints, task=task, columns=columns)
+    return with_data_licence(made, licences)

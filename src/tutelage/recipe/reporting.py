@@ -14,6 +14,7 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import ExportError, ModelError
 from tutelage.data import labelled
 from tutelage.deployment import Parity, export_onnx, model_card
+from tutelage.deployment.card import task_of
 from tutelage.evaluation import (
     DataFacts,
     Measured,
@@ -77,7 +78,8 @@ def _write(
     figures = found.write(folder.path)
     answers = {role: arm.predictions for role, arm in found.arms.items()}
     save_answers(folder.path, answers, made.splits.test.fingerprint())
-    write_whole(folder.path / "MODEL_CARD.md", model_card(figures, temperature=student.divisor))
+    card = model_card(figures, temperature=student.divisor, task=task_of(made.splits.example_shape))
+    write_whole(folder.path / "MODEL_CARD.md", card)
     folder.finish("report", {})
     return figures
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from tutelage.core.errors import CheckpointError, Interrupted
+from tutelage.deployment.preprocessing import STORED
 from tutelage.engine.machine import join_processes
 from tutelage.evaluation import environment
 from tutelage.models import Observed
@@ -99,6 +100,8 @@ def carry_out(
     with _resumable(out):
         facts = environment(date=datetime.now(UTC).date().isoformat())
         folder.begin({"recipe": recipe.model_dump(), "data": prints, "environment": facts})
+        if given.whole.stored:
+            folder.keep(STORED, given.whole.stored)
         return _work(recipe, given, first, Desk(console, folder), command)
 
 

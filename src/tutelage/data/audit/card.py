@@ -5,6 +5,7 @@ from typing import Any
 
 _UNKNOWN = "not stated"
 _TOLD = {"source", "path", "test_path", "folder", "licence", "seed", "sha256"}
+_IMAGE = {"name": "image", "dtype": "image"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -53,7 +54,7 @@ def _head(found: Mapping[str, Any], licence: str) -> str:
         "size_categories": [next((word for most, word in _SIZES if total < most), "n>1M")],
         "dataset_info": {
             "features": [
-                {"name": "image" if image else "row", "shape": facts["shape"]},
+                _IMAGE if image else {"name": "row", "sequence": "float32"},
                 {"name": "label", "dtype": {"class_label": {"names": facts["classes"]}}},
             ],
             "splits": [{"name": k, "num_examples": n} for k, n in facts["splits"].items()],
