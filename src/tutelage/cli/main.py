@@ -9,7 +9,7 @@ import typer
 import tutelage.cli.runs
 import tutelage.cli.trials  # noqa: F401  # their commands
 from tutelage import __version__
-from tutelage.cli import packaged, watched
+from tutelage.cli import packaged, registered, watched
 from tutelage.cli.app import app, stop
 
 # The base of typer's complaints about arguments: its own since 0.25, click's before.
@@ -17,6 +17,8 @@ _Misused: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 
 app.command()(packaged.package)
 app.command()(packaged.verify)
+app.add_typer(registered.registry)
+app.command()(registered.track)
 app.command()(watched.monitor)
 
 
@@ -38,8 +40,8 @@ def _common(
 def main() -> NoReturn:
     """Run the command line.
 
-    Exit status 0: done; 1: a gate failed, a run diverged, or a package is not whole; 2: the input
-    is wrong; 130: stopped.
+    Exit status 0: done; 1: a gate failed, a run diverged, a promotion was refused, a package is not
+    whole, or traffic drifted; 2: the input is wrong; 130: stopped.
     """
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
