@@ -18,6 +18,9 @@ class Change:
         parameters_after: The same afterwards.
         agreement: The answers before and after, on the examples given.
         details: What is particular to the method, as plain data.
+        macs_before: Multiply-accumulates of one answer, where they change; None if they do not,
+            or cannot be counted.
+        macs_after: The same afterwards.
 
     Example:
         >>> Change("prune", 100, 25, 20, 5, Agreement(0.1, 1.0, 8)).times_smaller
@@ -31,6 +34,8 @@ class Change:
     parameters_after: int
     agreement: Agreement
     details: dict[str, Any] = field(default_factory=dict)
+    macs_before: int | None = None
+    macs_after: int | None = None
 
     @property
     def times_smaller(self) -> float:

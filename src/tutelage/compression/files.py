@@ -16,22 +16,29 @@ def prepared(source: Path) -> Iterator[Path]:
 
     Where symbolic shapes cannot be inferred (recurrent networks), ONNX's own inference is used.
     """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     with tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
         path = Path(folder) / "prepared.onnx"
-        with quietly():
-            try:
-                quant_pre_process(source, path)
-            except Exception:
-                try:
-                    quant_pre_process(source, path, skip_symbolic_shape=True)
-                except Exception as error:
-                    said = " ".join(str(error).split())[:200]
-                    raise ExportError(
-                        f"{source.name} cannot be prepared for quantisation: {said}"
-                    ) from error
+        error = _prepare(source, path, symbolic=True)
+        if error is not None:
+            error = _prepare(source, path, symbolic=False)
+        if error is not None:
+            said = " ".join(str(error).split())[:200]
+            raise ExportError(
+                f"{source.name} cannot be prepared for quantisation: {said}"
+            ) from error
         yield path
+
+
+def _prepare(source: Path, to: Path, *, symbolic: bool) -> Exception | None:
+    """Write the file, or give back why it cannot be."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    try:
+        with quietly():
+            quant_pre_process(source, to, skip_symbolic_shape=not symbolic)
+    except Exception as error:  # it raises whatever it meets
+        return error
+    return None
 
 
 @contextmanager

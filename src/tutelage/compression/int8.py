@@ -82,7 +82,7 @@ def int8_static(
             reader,
             quant_format=ort.QuantFormat.QDQ,
             per_channel=per_channel,
-            activation_type=ort.QuantType.QInt8,
+            activation_type=ort.QuantType.QUInt8,  # signed ones fuse less on x86,
             weight_type=ort.QuantType.QInt8,
             calibrate_method=getattr(ort.CalibrationMethod, _METHODS[method]),
         )
