@@ -93,6 +93,8 @@ class Report:
         notes: Anything a reader must know, one sentence each.
         parts: What the parts of the proof found, by name (see `tutelage.evaluation.part`).
         level: Confidence of all intervals.
+        compression: What became of the student's smaller files, with their ``points``, the
+            ``gate`` of their budget, and the chosen file's ``test``; None where none were made.
     """
 
     recipe: Any
@@ -109,6 +111,7 @@ class Report:
     notes: Sequence[str] = ()
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     level: float = 0.95
+    compression: Mapping[str, Any] | None = None
 
     @property
     def arms(self) -> dict[str, Measured]:
@@ -140,10 +143,14 @@ class Report:
             "command": self.command,
             "parts": {name: dict(part) for name, part in self.parts.items()},
         }
+        if self.compression is not None:
+            found["compression"] = dict(self.compression)
         notes = list(self.notes)
         found = _finite(found, "", notes)
         found["notes"] = notes
         found["gates"] = judge(found, self.gates)
+        if self.compression is not None:
+            found["gates"].append(self.compression["gate"])
         found["verdict"] = verdict(found)
         return found
 

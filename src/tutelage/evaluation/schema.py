@@ -12,8 +12,8 @@ Check = Callable[[Any, str], None]
 def validate_report(report: Mapping[str, Any]) -> None:
     """Check plain data against the schema of ``report.json``, version 1.
 
-    Keys named here must be there and hold what is said; more keys are allowed. No number may be
-    NaN or infinite anywhere.
+    Keys named here must be there and hold what is said; more keys are allowed. ``compression`` may
+    be left out. No number may be NaN or infinite anywhere.
 
     Args:
         report: What ``json.load`` returned.
@@ -22,6 +22,8 @@ def validate_report(report: Mapping[str, Any]) -> None:
         DataError: One line with the path of the first thing that is wrong.
     """
     _REPORT(report, "report")
+    if report.get("compression") is not None:
+        _COMPRESSION(report["compression"], "report.compression")
     _finite(report, "report")
 
 
@@ -159,4 +161,25 @@ _REPORT = _table(
     gates=_list(_GATE),
     environment=_table(),
     notes=_list(_text),
+)
+_POINT = _table(
+    name=_text,
+    file=_text,
+    bytes=_count,
+    parameters=_count,
+    latency_ms=_LATENCY,
+    accuracy=_INTERVAL,
+    accuracy_drop=_INTERVAL,
+    dominated=_truth,
+    stages=_list(_table(stage=_text, options=_table())),
+)
+_COMPRESSION = _table(
+    points=_list(_POINT),
+    failed=_table(),
+    budget=_table(),
+    prefer=_text,
+    chosen=_or_null(_text),
+    validation=_count,
+    gate=_GATE,
+    test=_or_null(_table(examples=_count, accuracy=_INTERVAL, against=_table())),
 )

@@ -4,7 +4,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -18,9 +18,10 @@ from tutelage.core.outputs import Outputs
 from tutelage.core.source import Source
 from tutelage.data import Splits, labelled
 from tutelage.engine import AbstractSetting, Hook, fit
-from tutelage.models import Frozen
+from tutelage.models import Frozen, Observed
 from tutelage.objectives import CrossEntropy
 from tutelage.recipe.arms import measure
+from tutelage.recipe.compressing.planning import healing, steps, untrained
 from tutelage.recipe.equipment import learner, loader, machine
 from tutelage.recipe.plan import Given, Plan, load_data
 from tutelage.recipe.reading import Data
@@ -172,7 +173,23 @@ def _seconds(made: Plan, recipe: Recipe, teacher: Frozen, kept: bool) -> dict[st
     several = made.several(loader(splits.train, made.train, 0))
     one = _one(made.setting(student, teacher, made.seeds[0]), several, made.train)
     found["student"] = one * (runs + trials["student"])
+    if made.compress is not None:
+        found["healing"] = sum(
+            _one(plan.setting(learner(network, plan.train), teacher, made.seeds[0]), batches, train)
+            for plan, network, batches, train in _healings(made)
+        )
     return found
+
+
+def _healings(made: Plan) -> Iterator[tuple[Plan, Observed, Source[Batch], Train]]:
+    """Every compressed network that is to be taught again, with first weights, and how."""
+    nodes = steps(made)
+    networks = untrained(made, nodes)
+    for node in nodes:
+        if node.stage.heal is not None:
+            train = node.stage.heal
+            batches = made.several(loader(made.splits.train, train, 0))
+            yield healing(made, train), networks[node.name], batches, train
 
 
 def _one(setting: AbstractSetting[Any], batches: Source[Batch], train: Train) -> float:

@@ -7,6 +7,7 @@ from tutelage.data import Examples
 from tutelage.evaluation import accuracy, predict
 from tutelage.models import Observed
 from tutelage.recipe.arms import Trained
+from tutelage.recipe.compressing.sweep import Compressed
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.teaching import Taught
 from tutelage.recipe.tuning import Choice
@@ -21,6 +22,7 @@ class Arms:
     baselines: Sequence[Trained]
     students: Sequence[Trained]
     control: Trained | None = None
+    compressed: Compressed | None = None
 
     @property
     def shown(self) -> list[Trained]:

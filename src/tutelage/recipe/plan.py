@@ -27,7 +27,7 @@ from tutelage.recipe.networks import (
 )
 from tutelage.recipe.objective import Part, joined, parts_of
 from tutelage.recipe.outside import outside_sets
-from tutelage.recipe.sections import Cache, Named, Recipe, Train
+from tutelage.recipe.sections import Cache, Compress, Named, Recipe, Train
 from tutelage.recipe.ways import Way, way
 
 
@@ -102,6 +102,7 @@ class Plan:
         outside: Sets the models were never meant for, by name, as the models read them.
         recipe: The recipe with all defaults, as plain data, for the report.
         cache: How the teacher's answers are kept; None for a live teacher.
+        compress: Ways to make the first seed's student smaller; None for none.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Plan:
     outside: Mapping[str, Examples]
     recipe: Mapping[str, Any]
     cache: Cache | None
+    compress: Compress | None
 
     def learning(self, seed: int, teacher: Observed) -> Observed:
         """The network of one seed that learns from ``teacher``, with its first weights."""
@@ -200,6 +202,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         outside=outside_sets(recipe.outside, whole),
         recipe=recipe.model_dump(),
         cache=wanted.cache,
+        compress=recipe.compress,
     )
 
 

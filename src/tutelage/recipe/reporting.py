@@ -39,6 +39,8 @@ from tutelage.models.tempered import KEY as TEMPERATURE
 from tutelage.recipe.arms import Desk
 from tutelage.recipe.caching import notes
 from tutelage.recipe.calibrating import told
+from tutelage.recipe.compressing.sweep import notes as compressed_notes
+from tutelage.recipe.compressing.sweep import on_test
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.outcome import Arms, given, times, training, tried, tuned
 from tutelage.recipe.plan import Plan
@@ -91,6 +93,7 @@ def _measure(
     desk.say("measuring on the test split, opened once")
     test = made.splits.test.open("the report")
     answers = {role: predict(model, test) for role, model in models.items()}
+    smaller = _shipped(arms, answers, test)
     others = _others(arms, test)
     with tempfile.TemporaryDirectory() as spare:
         files, more = _exports(models, made, folder, Path(spare))
@@ -108,13 +111,14 @@ def _measure(
         teacher=measured["teacher"],
         student=measured["student"],
         baseline=measured.get("baseline"),
-        data=_facts(made, choices, len(test)),
+        data=_facts(made, choices, len(test), smaller),
         seeds=_seeds(arms, answers, others),
         gates=made.gates,
         environment=environment(date=datetime.now(UTC).date().isoformat()),
         curves={trained.label: trained.curve for trained in arms.shown},
         command=command,
         parts=proof,
+        compression=smaller,
         notes=[
             *arms.taught.notes,
             *notes(made),
@@ -122,10 +126,20 @@ def _measure(
             *given(arms, test),
             *told(arms.students[0].temperature),
             *map(tuned, choices),
+            *compressed_notes(smaller),
             *times(arms),
             *more,
         ],
     )
+
+
+def _shipped(arms: Arms, answers: Mapping[str, Predictions], test: Any) -> dict[str, Any] | None:
+    """What the sweep came to, with the chosen file's answers to the test split, asked once."""
+    found = arms.compressed
+    if found is None or found.file is None:
+        return None if found is None else found.facts
+    tested = on_test(found.file, answers["student"], answers["teacher"], test)
+    return {**found.facts, "test": tested}
 
 
 def _others(arms: Arms, test: Any) -> dict[str, list[Predictions]]:
@@ -219,12 +233,16 @@ def _plain(key: str) -> str:
     return " ".join(key.split(".")[1:]).replace("_", " ")
 
 
-def _facts(made: Plan, choices: Sequence[Choice], test: int) -> DataFacts:
+def _facts(
+    made: Plan, choices: Sequence[Choice], test: int, smaller: Mapping[str, Any] | None
+) -> DataFacts:
     splits = made.splits
     count = len(labelled(splits.train))
     chosen = [f"the {choice.arm}'s {_plain(key)}" for choice in choices for key in choice.values]
     if made.train.keep == "best":
         chosen.append("the best epoch")
+    if smaller is not None and smaller["chosen"] is not None:
+        chosen.append("the shipped file")
     few = count < len(splits.train)
     seen = len(made.teacher.sees)
     full = few and seen > count

@@ -19,6 +19,7 @@ from tutelage.models import Observed
 from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.caching import answers
 from tutelage.recipe.calibrating import calibrated
+from tutelage.recipe.compressing.sweep import compress
 from tutelage.recipe.control import control_arm
 from tutelage.recipe.equipment import machine
 from tutelage.recipe.folder import RunFolder
@@ -127,7 +128,8 @@ def _work(recipe: Recipe, given: Given, first: Plan, desk: Desk, command: Sequen
     made, choices = tune(recipe, given, first, taught, desk)
     students, baselines = learn(made, taught, desk)
     control = control_arm(made, taught, desk) if made.control else None
-    arms = Arms(made, taught, baselines, students, control)
+    smaller = compress(made, taught, students[0], desk) if made.compress else None
+    arms = Arms(made, taught, baselines, students, control, smaller)
     figures = by_first(lambda: report(arms, choices, desk, command=shlex.join(command)))
     return Result(
         taught.model.observed,

@@ -202,6 +202,36 @@ class Tune(Section):
         return [("student", self.student), ("baseline", self.baseline)]
 
 
+class Budget(Section):
+    """What the shipped file may cost at most.
+
+    Attributes:
+        bytes: Of the file.
+        p99_ms: Of one example on one thread, the slow call, in milliseconds.
+        accuracy_drop: Accuracy on validation that it may lose against the student, as a share.
+    """
+
+    bytes: PositiveInt | None = None
+    p99_ms: PositiveFloat | None = None
+    accuracy_drop: Share | None = None
+
+
+class Compress(Section):
+    """Smaller files made of the first seed's student; one of them is chosen on validation.
+
+    Attributes:
+        ways: By name, a chain of stages: names of ``tutelage methods compression`` with their
+            options, and ``heal``, a ``train`` section merged over the recipe's.
+        budget: Limits that the shipped file must keep.
+        prefer: What decides among files within the budget; null for ``accuracy`` where the budget
+            limits ``bytes`` or ``p99_ms``, and for ``bytes`` otherwise.
+    """
+
+    ways: dict[str, list[Name]]
+    budget: Budget = Budget(accuracy_drop=0.01)
+    prefer: Literal["accuracy", "bytes", "p99_ms"] | None = None
+
+
 class Recipe(Section):
     """A whole run as data.
 
@@ -221,6 +251,7 @@ class Recipe(Section):
         control: Whether one more student learns from a teacher that knows nothing: what it shares
             with the teacher's answers was not taught.
         tune: What to choose on validation first.
+        compress: Ways to make the student smaller, and the budget it must keep; null for none.
         export: Whether to write ONNX.
         calibrate: Whether to fit a temperature on validation that ships with the student: its
             logits are divided by it, in the report and in the exported file.
@@ -247,6 +278,7 @@ class Recipe(Section):
     baseline: Train | None = None
     control: bool = False
     tune: Tune | None = None
+    compress: Compress | None = None
     export: bool = True
     calibrate: bool = False
     gates: dict[str, Asked] = {}

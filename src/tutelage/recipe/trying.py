@@ -14,6 +14,7 @@ from tutelage.core.outputs import Outputs
 from tutelage.data import labelled
 from tutelage.evaluation.gates.judging import check_gates, gates
 from tutelage.models import Frozen, Observed
+from tutelage.recipe.compressing.planning import check_compress
 from tutelage.recipe.equipment import check_train, learner, loader
 from tutelage.recipe.kept import as_read, check_cache, check_features, fixed_views
 from tutelage.recipe.objective import Part, joined
@@ -36,6 +37,7 @@ def planned(recipe: Recipe, given: Given) -> Plan:
     _check_classes(given)
     made = plan(recipe, given)
     try_out(made)
+    check_compress(made, meet)
     for arm, candidates in recipe.tune.arms if recipe.tune else ():
         check_candidates(arm, candidates)
         for key, values in candidates.items():
@@ -63,7 +65,7 @@ def try_out(made: Plan) -> None:
             check_train(made.teacher.train, made.teacher.sees, "teacher.train")
         if made.baseline is not None:
             check_train(made.baseline, labelled(made.splits.train), "baseline")
-        _compare(made)
+        meet(made)
 
 
 def _check_words(recipe: Recipe) -> None:
@@ -120,10 +122,15 @@ def _check_classes(given: Given) -> None:
         )
 
 
-def _compare(made: Plan) -> None:
+def meet(made: Plan, student: Observed | None = None) -> None:
+    """A plan's networks and objective on eight examples; ``student`` in place of the plan's own.
+
+    Raises:
+        TutelageError: One line naming key, value and remedy.
+    """
     batch, parts = _first_examples(made), made.parts()
     teacher = made.teacher.make(made.teacher.seed)
-    student = made.learning(made.seeds[0], teacher)
+    student = made.learning(made.seeds[0], teacher) if student is None else student
     _tap(parts, student.eval(), teacher.eval())
     _keep(parts, teacher, made.cache)
     if made.train.compile and student.taps:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tutelage.evaluation.faces import plots
 from tutelage.evaluation.faces.blocks import Table, Words, as_html
+from tutelage.evaluation.faces.compression import compression
 from tutelage.evaluation.faces.proof import found, proof
 from tutelage.evaluation.faces.tables import (
     class_table,
@@ -43,6 +44,7 @@ def page(report: Mapping[str, Any]) -> str:
         _seeds(report),
         _fidelity(report["comparison"]),
         _classes(report["comparison"]),
+        _compression(report.get("compression")),
         *proof(report.get("parts", {})),
         _curves(report["curves"]),
         _gates(report["gates"]),
@@ -214,6 +216,12 @@ def _classes_alone(rows: list[dict[str, Any]]) -> str:
     table = Table(("Class", "Examples", "Student"), cells, "All classes, the weakest first", True)
     told = Words(f"Its weakest class is {cells[0][0]}: {cells[0][2]} of {cells[0][1]} examples.")
     return _section("Class by class", as_html([told, table]))
+
+
+def _compression(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return _section("Smaller files of the student", as_html(compression(found)))
 
 
 def _curves(curves: Mapping[str, Any]) -> str:

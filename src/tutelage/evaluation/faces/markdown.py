@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tutelage.evaluation.faces.blocks import Table, as_markdown
+from tutelage.evaluation.faces.compression import compression
 from tutelage.evaluation.faces.proof import blocks_of
 from tutelage.evaluation.faces.rows import model_roles, model_rows
 from tutelage.evaluation.wording import ROLES, gate_value, percent, points, span
@@ -33,6 +34,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _told("What else was found", _findings(parts)),
         "### The models side by side\n\n" + as_markdown([_models(report["models"])]),
         *_classes(report["comparison"]["per_class"]),
+        *_compression(report.get("compression")),
         *(_part(name, part) for name, part in parts.items() if not part["left_out"]),
         _told("What could not be asked", _left_out(parts)),
         _told("Notes", report["notes"]),
@@ -86,6 +88,12 @@ def _classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     table = Table(("Class", "Examples", "Teacher", "Student", "Change, points"), cells)
     return [_folded("Class by class", _tagless(as_markdown([table])))]
+
+
+def _compression(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    return [f"### Smaller files of the student\n\n{_tagless(as_markdown(compression(found)))}"]
 
 
 def _findings(parts: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Compression as stages of a recipe: made, healed, measured, and one file chosen on validation."""
