@@ -9,7 +9,7 @@ import typer
 import tutelage.cli.runs
 import tutelage.cli.trials  # noqa: F401  # their commands
 from tutelage import __version__
-from tutelage.cli import packaged, registered, watched
+from tutelage.cli import packaged, registered, served, watched
 from tutelage.cli.app import app, stop
 
 # The base of typer's complaints about arguments: its own since 0.25, click's before.
@@ -20,6 +20,7 @@ app.command()(packaged.verify)
 app.add_typer(registered.registry)
 app.command()(registered.track)
 app.command()(watched.monitor)
+app.command()(served.serve)
 
 
 def _version(asked: bool) -> None:

@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tutelage.deployment.registry import Registry
     from tutelage.recipe.watched import Asked, Watched
     from tutelage.recipe.watching import Watch
 
@@ -193,16 +194,10 @@ def _rule(text: str) -> tuple[int, int]:
     return needed, of
 
 
-def _registry(words: str) -> Any:
-    from importlib import import_module
+def _registry(words: str) -> "Registry":
+    from tutelage.deployment.registry import Registry
 
-    from tutelage.core.errors import NotInstalled
-
-    try:
-        made = import_module("tutelage.deployment.registry")
-    except ModuleNotFoundError as error:
-        raise NotInstalled(f"--registry needs {error.name}, which is not there.") from error
-    return made.Registry(uri=words) if "://" in words else made.Registry(Path(words))
+    return Registry.at(words)
 
 
 def _write(path: Path, text: str) -> None:
