@@ -115,6 +115,10 @@ from tutelage.objectives.feature.vkd import vkd as vkd
 from tutelage.objectives.feature.wkd_f import WassersteinFeatures as WassersteinFeatures
 from tutelage.objectives.feature.wkd_f import wasserstein_features as wasserstein_features
 from tutelage.objectives.inner import Inner as Inner
+from tutelage.objectives.language.divergences import DIVERGENCES as DIVERGENCES
+from tutelage.objectives.language.heads import LinearHead as LinearHead
+from tutelage.objectives.language.linear_head import linear_divergence as linear_divergence
+from tutelage.objectives.language.linear_head import mass_beyond as mass_beyond
 from tutelage.objectives.matching.abstract import AbstractMatch as AbstractMatch
 from tutelage.objectives.matching.abstract import matched as matched
 from tutelage.objectives.matching.blockwise import Blockwise as Blockwise
