@@ -104,7 +104,11 @@ def _conditions(batch: str | None, threads: str | None, preset_: str | None) -> 
 
 def _line(number: int, one: Mapping[str, Any]) -> Text:
     backend = BACKENDS["onnxruntime" if one["format"] == "onnx" else one["format"]]
-    return Text(f"{number}  {one['name']} ({backend}, {large(one['parameters'])} parameters)")
+    return Text(f"{number}  {one['name']} ({backend}, {_count(one)} parameters)")
+
+
+def _count(one: Mapping[str, Any]) -> str:
+    return "unknown" if one["parameters"] is None else large(one["parameters"])
 
 
 def _cold(models: Sequence[Mapping[str, Any]]) -> Table:

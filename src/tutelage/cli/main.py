@@ -9,7 +9,7 @@ import typer
 import tutelage.cli.runs
 import tutelage.cli.trials  # noqa: F401  # their commands
 from tutelage import __version__
-from tutelage.cli import packaged, registered, served, watched
+from tutelage.cli import exported, packaged, registered, served, watched
 from tutelage.cli.app import app, stop
 
 # The base of typer's complaints about arguments: its own since 0.25, click's before.
@@ -17,6 +17,7 @@ _Misused: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 
 app.command()(packaged.package)
 app.command()(packaged.verify)
+app.command()(exported.export)
 app.add_typer(registered.registry)
 app.command()(registered.track)
 app.command()(watched.monitor)

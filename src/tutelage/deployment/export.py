@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tutelage.core.batch import Batch, Inputs
 from tutelage.core.errors import ExportError
 from tutelage.core.quiet import quietly
-from tutelage.deployment.parity import Parity, parity_of, refuse_difference
+from tutelage.deployment.parity import Parity, compared
 from tutelage.evaluation.costs.parameters import weight_bytes
 from tutelage.evaluation.predict import evaluating
 from tutelage.models.observed import Frozen, Observed
@@ -179,33 +179,25 @@ def _compare(path: Path, inputs: Inputs, expected: Tensor, tolerance: float) -> 
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    total = len(expected)
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
         names = [given.name for given in session.get_inputs()]
-        found = torch.empty_like(expected)
-        # One by one, in small groups and all together: a batch size baked in shows itself.
-        alone, small = min(4, total), min(11, total)
-        parts = [slice(i, i + 1) for i in range(alone)] + [slice(alone, small), slice(small, total)]
-        for rows in [*parts, slice(0, total)]:
-            if rows.start == rows.stop:
-                continue
-            some = _rows(inputs, rows)
+
+        def answer(some: Inputs) -> Tensor:
             tensors = {names[0]: some} if isinstance(some, Tensor) else some
             feed = {name: tensors[name].cpu().numpy() for name in names}
-            found[rows] = torch.from_numpy(session.run(None, feed)[0]).double()
-            parity = parity_of(found[rows], expected[rows], tolerance)
-            refuse_difference(parity, tolerance)
+            return torch.from_numpy(session.run(None, feed)[0])
+
+        return compared(answer, inputs, expected, tolerance)
     except ExportError:
         raise
     except Exception as error:
         raise ExportError(
             "ONNX Runtime cannot run the exported file on batches of 1 to "
-            f"{total} examples (is the batch size fixed in the model?): {_line(error)}"
+            f"{len(expected)} examples (is the batch size fixed in the model?): {_line(error)}"
         ) from error
-    return parity
 
 
 def _answers(observed: Observed, examples: Batch) -> Tensor:
@@ -236,6 +228,7 @@ def _about(inputs: Inputs, names: Sequence[str], source: str) -> dict[str, str]:
         "classes": list(names),
         "input_range": [0, 1] if images else None,
         "input_shape": {name: list(tensor.shape[1:]) for name, tensor in named.items()},
+        "input_dtype": {name: str(t.dtype).removeprefix("torch.") for name, t in named.items()},
         "version": version("tutelage"),
     }
     written = {f"tutelage.{key}": json.dumps(value) for key, value in facts.items()}

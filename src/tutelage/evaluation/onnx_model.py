@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,14 @@ class OnnxModel:
         ModelError: There is no such file, or ONNX Runtime cannot load it.
     """
 
+    format = "onnx"
+    backend = "onnxruntime"
+
     def __init__(self, path: str | Path, *, classes: list[int] | None = None, threads: int = 1):
         self.path = Path(path)
         self._session = _session(self.path, threads)
         self._inputs = {each.name: each.shape for each in self._session.get_inputs()}
+        self._half = {e.name for e in self._session.get_inputs() if e.type == "tensor(float16)"}
         self._output = self._session.get_outputs()[0].name
         words = self._session.get_modelmeta().custom_metadata_map
         self.names = tuple(_listed(words.get("tutelage.classes", "[]")))
@@ -60,7 +65,7 @@ class OnnxModel:
         Raises:
             ShapeMismatch: The examples are not of the shape, or not so many, as the file takes.
         """
-        feed = self._feed(batch.inputs)
+        feed = self.feed(batch.inputs)
         try:
             (found,) = self._session.run([self._output], feed)
         except Exception as error:  # ONNX Runtime has a class of its own for every kind
@@ -76,7 +81,21 @@ class OnnxModel:
             )
         return Outputs(logits if self._classes is None else logits.index_select(1, self._classes))
 
-    def _feed(self, inputs: Inputs) -> dict[str, Any]:
+    def ready(self, inputs: Inputs, threads: int) -> Callable[[], object]:
+        """One call that answers these inputs in a session of so many threads, and throws it away.
+
+        Raises:
+            ShapeMismatch: The file does not take them.
+        """
+        feed, session = self.feed(inputs), _session(self.path, threads)
+        return lambda: session.run(None, feed)
+
+    def feed(self, inputs: Inputs) -> dict[str, Any]:
+        """The inputs as arrays by the file's names; in half where the file takes half.
+
+        Raises:
+            ShapeMismatch: The names or shapes are not the file's.
+        """
         names = list(self._inputs)
         given = {names[0]: inputs} if isinstance(inputs, Tensor) else dict(inputs)
         if set(given) != set(names):
@@ -91,7 +110,11 @@ class OnnxModel:
                     f"{self.path.name} takes {self._takes()}, and the examples are "
                     f"{_shape(tensor.shape[1:])}: give data of that shape, or another file."
                 )
-        return {name: tensor.detach().cpu().numpy() for name, tensor in given.items()}
+        return {name: self._array(name, tensor) for name, tensor in given.items()}
+
+    def _array(self, name: str, tensor: Tensor) -> Any:
+        half = name in self._half and tensor.dtype == torch.float32
+        return tensor.detach().cpu().to(torch.float16 if half else tensor.dtype).numpy()
 
     def _takes(self) -> str:
         return ", ".join(f"{name} {_shape(shape[1:])}" for name, shape in self._inputs.items())

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _LARGE = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
-BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "openvino": "OpenVINO"}
+BACKENDS |= {"torch_program": "torch.export", "executorch": "ExecuTorch"}
 ROLES = {"teacher": "teacher", "student": "student", "baseline": "student alone"}
 NAMES: Mapping[str, str] = {**ROLES, "control": "student of a random teacher"}
 """What people call the models on trial, by role."""

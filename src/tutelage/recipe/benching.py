@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError, ShapeMismatch
 from tutelage.data import Splits
+from tutelage.deployment.formats.file_model import FileModel
+from tutelage.deployment.formats.formats import SUFFIXES, open_file
 from tutelage.evaluation.costs.bench import STARTS, Subject, bench
-from tutelage.evaluation.costs.cold import Start, onnx_start
+from tutelage.evaluation.costs.cold import Start, file_start, onnx_start
 from tutelage.evaluation.costs.cold_child import first_answer
 from tutelage.evaluation.costs.limits import Conditions
 from tutelage.evaluation.environment import environment
@@ -55,7 +57,7 @@ def bench_words(
     Args:
         models: As `candidate` takes them; the first is what others are compared with.
         data: What they are asked, as `data_of` takes it; None for the data of the first run
-            folder, and for ONNX files alone: random numbers of the shape that the first takes.
+            folder, and for files alone: random numbers of the shape that the first takes.
         conditions: Batches and threads.
         seconds: For the warm calls of all together.
         starts: Fresh processes of each model, at most.
@@ -123,7 +125,7 @@ def _answer(example: Batch, model: Observed) -> None:
 
 
 def _own_data(words: Sequence[str | Data]) -> str | None:
-    """The first run folder among these; None where all are ONNX files."""
+    """The first run folder among these; None where all are files."""
     for each in words:
         folder = _folder(each)
         if folder is not None and (folder / "resolved.yaml").is_file():
@@ -146,7 +148,7 @@ def _folder(words: str | Data) -> Path | None:
 
 
 def _is_file(words: str | Data) -> bool:
-    return isinstance(words, str) and words.endswith(".onnx") and not Path(words).is_dir()
+    return isinstance(words, str) and words.endswith(SUFFIXES) and not Path(words).is_dir()
 
 
 def _subjects(words: str | Data, asked: str | Data, splits: Splits, shelf: Shelf) -> list[Subject]:
@@ -162,7 +164,12 @@ def _subjects(words: str | Data, asked: str | Data, splits: Splits, shelf: Shelf
 
 def _of_file(words: str | Data) -> Subject:
     path = Path(str(words))
-    return Subject(str(words), OnnxModel(path), onnx_start(path), path)
+    if path.suffix == ".onnx":
+        return Subject(str(words), OnnxModel(path), onnx_start(path), path)
+    file = open_file(path)
+    start = file_start(path, file.backend)
+    start = Start(start.command, {**start.asked, "by_name": file.opened.by_name})
+    return Subject(str(words), file, start, path)
 
 
 def _weights(words: str | Data) -> Path | None:
@@ -197,10 +204,12 @@ def _examples(splits: Splits, count: int) -> Batch:
 
 def _random(file: str, count: int) -> Batch:
     """Numbers in [0, 1), or zeros where whole ones are taken, of the shape that a file takes."""
+    dice = torch.Generator().manual_seed(0)
+    if not file.endswith(".onnx"):
+        return _random_of(open_file(file), count, dice)
     from onnxruntime import InferenceSession
 
     OnnxModel(file)  # says in one line what is wrong with it
-    dice = torch.Generator().manual_seed(0)
     made = {}
     for given in InferenceSession(file, providers=["CPUExecutionProvider"]).get_inputs():
         sizes = given.shape[1:]
@@ -217,3 +226,21 @@ def _random(file: str, count: int) -> Batch:
             else torch.zeros(shape, dtype=kind)
         )
     return Batch(next(iter(made.values())) if len(made) == 1 else made)
+
+
+def _random_of(file: FileModel, count: int, dice: torch.Generator) -> Batch:
+    """The same for a file of another format, which says itself what it takes."""
+    shapes, kinds = file.fact("input_shape") or {}, file.fact("input_dtype") or {}
+    if not shapes:
+        raise ShapeMismatch(
+            f"{file.path} does not say what it takes, so no example can be made up: give --data."
+        )
+    made = {}
+    for name, sizes in shapes.items():
+        kind, shape = getattr(torch, kinds.get(name, "float32")), (count, *sizes)
+        made[name] = (
+            torch.rand(shape, generator=dice).to(kind)
+            if kind.is_floating_point
+            else torch.zeros(shape, dtype=kind)
+        )
+    return Batch(made if file.opened.by_name or len(made) > 1 else next(iter(made.values())))

@@ -5,23 +5,61 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy
 import torch
 from torch import Tensor
 
-from tutelage.core.batch import Batch
+from tutelage.core.batch import Batch, Inputs
 from tutelage.core.errors import DataError, ShapeMismatch, TutelageError
+from tutelage.core.outputs import Outputs
 from tutelage.evaluation.costs.cold import Start, cold, middle
-from tutelage.evaluation.costs.latency import Effort, mixed_latency
+from tutelage.evaluation.costs.latency import Effort, Run, mixed_latency
 from tutelage.evaluation.costs.limits import Conditions, cores
 from tutelage.evaluation.costs.parameters import parameters, weight_bytes
-from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.predict import evaluating
 from tutelage.models import Observed
 
 STARTS = 3
 """Fresh processes of each model, at most."""
+
+
+class FileModel(Protocol):
+    """A file that answers in a runtime of its own.
+
+    `tutelage.evaluation.onnx_model.OnnxModel` is one; others live in
+    `tutelage.deployment.formats`.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def format(self) -> str:
+        """``onnx``, ``openvino``, ``torch_program`` or ``executorch``."""
+
+    @property
+    def backend(self) -> str:
+        """The runtime: a key of `tutelage.evaluation.wording.BACKENDS`."""
+
+    @property
+    def parameters(self) -> int | None:
+        """Numbers in its weights; None where the runtime does not tell."""
+
+    @property
+    def bytes(self) -> int | None:
+        """Of its weights; None where the runtime does not tell."""
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Its answer."""
+
+    def feed(self, inputs: Inputs) -> dict[str, Any]:
+        """Arrays by name, in the order that the file takes them."""
+
+    def ready(self, inputs: Inputs, threads: int) -> Run:
+        """One call that answers these inputs with so many threads."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +74,14 @@ class Subject:
     """
 
     name: str
-    model: Observed | OnnxModel
+    model: Observed | FileModel
     start: Start
     file: Path | None = None
 
     @property
     def format(self) -> str:
-        """``onnx`` or ``torch``."""
-        return "onnx" if isinstance(self.model, OnnxModel) else "torch"
+        """``torch``, or the file's."""
+        return "torch" if isinstance(self.model, Observed) else self.model.format
 
 
 def bench(
@@ -141,9 +179,14 @@ def _warm(
     for threads, batch in ways:
         told(f"threads {threads}, batch {batch}")
         able = [each for each in subjects if batch not in refused[each.name]]
-        files = {s.name: s.model.path for s in able if isinstance(s.model, OnnxModel)}
+        example = largest[:batch]
+        files = {
+            s.name: (s.model.backend, s.model.ready(example.inputs, threads))
+            for s in able
+            if not isinstance(s.model, Observed)
+        }
         models = {s.name: s.model for s in able if isinstance(s.model, Observed)}
-        found = mixed_latency(models, files, largest[:batch], threads=threads, effort=effort)
+        found = mixed_latency(models, files, example, threads=threads, effort=effort)
         for name, one in found.items():
             row = one.as_dict() | {"examples_per_second": 1000 * batch / one.p50}
             rows[name].append(row)
@@ -169,10 +212,10 @@ def _cold(
         asked: dict[str, dict[str, Any]] = {}
         for number, each in enumerate(subjects):
             asked[each.name] = {"threads": threads, "batch": sizes[each.name]}
-            if isinstance(each.model, OnnxModel):
-                feed = Path(spare) / f"{number}.npz"
-                _keep(each.model, largest[: sizes[each.name]], feed)
-                asked[each.name]["example"] = str(feed)
+            if not isinstance(each.model, Observed):
+                kept = Path(spare) / f"{number}.npz"
+                numpy.savez(kept, **each.model.feed(largest[: sizes[each.name]].inputs))
+                asked[each.name]["example"] = str(kept)
         for turn in range(starts):
             for each in subjects:
                 told(f"{each.name} in a fresh process, {turn + 1} of {starts}")
@@ -185,26 +228,14 @@ def _cold(
     }
 
 
-def _keep(model: OnnxModel, example: Batch, path: Path) -> None:
-    """Write the inputs by the names of this file, for its child."""
-    import numpy
-    import onnx
-
-    graph = onnx.load(str(model.path), load_external_data=False).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    names = [given.name for given in graph.input if given.name not in weights]
-    inputs = example.inputs
-    tensors = {names[0]: inputs} if isinstance(inputs, Tensor) else dict(inputs)
-    arrays: dict[str, Any] = {name: tensors[name].numpy() for name in names}
-    numpy.savez(path, **arrays)
-
-
 def _facts(subject: Subject) -> dict[str, Any]:
     model, file = subject.model, subject.file
-    if isinstance(model, OnnxModel):
-        counts, heavy = model.parameters, model.bytes
-    else:
+    counts: int | None
+    heavy: int | None
+    if isinstance(model, Observed):
         counts, heavy = parameters(model).total, weight_bytes(model)
+    else:
+        counts, heavy = model.parameters, model.bytes
     return {
         "name": subject.name,
         "format": subject.format,
@@ -216,8 +247,8 @@ def _facts(subject: Subject) -> dict[str, Any]:
 
 
 def shipped_bytes(path: Path) -> int:
-    """Bytes of a file, and of the files that an ONNX file keeps its weights in."""
-    others: set[str] = set()
+    """Bytes of a file, and of the files that an ONNX file or an IR keeps its weights in."""
+    others: set[str] = {path.with_suffix(".bin").name} if path.suffix == ".xml" else set()
     if path.suffix == ".onnx":
         import onnx
 
@@ -240,9 +271,12 @@ def _ratios(one: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
         other = base.get((row["threads"], row["batch"]), {})
         ratios = {key: _ratio(row[key], other.get(key)) for key in ("p50", "p90", "p99")}
         warm.append({"threads": row["threads"], "batch": row["batch"], **ratios})
+    cold_ = {key: _ratio(one["cold"][key], first["cold"][key]) for key in keys}
+    if "torch" in (one["format"], first["format"]) and one["format"] != first["format"]:
+        cold_["load_ms"] = None  # weights into a network that is made already, or a whole file
     return {
         "file_bytes": _ratio(one["file_bytes"], first["file_bytes"]),
-        "cold": {key: _ratio(one["cold"][key], first["cold"][key]) for key in keys},
+        "cold": cold_,
         "warm": warm,
     }
 

@@ -31,10 +31,21 @@ class Start:
     asked: Mapping[str, Any]
 
 
+def file_start(path: Path, runtime: str = "onnxruntime") -> Start:
+    """A child that runs a file in its runtime; ONNX Runtime and OpenVINO need no torch.
+
+    Args:
+        path: The file.
+        runtime: ``onnxruntime``, ``openvino``, ``torch_program`` or ``executorch``.
+    """
+    # -P: the folder of the script is no place to import from.
+    asked = {"path": str(path), "runtime": runtime}
+    return Start((sys.executable, "-P", str(_SCRIPT)), asked)
+
+
 def onnx_start(path: Path) -> Start:
     """A child that runs an ``.onnx`` file in ONNX Runtime, without torch."""
-    # -P: the folder of the script is no place to import from.
-    return Start((sys.executable, "-P", str(_SCRIPT)), {"path": str(path)})
+    return file_start(path)
 
 
 def cold(start: Start, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a fresh process does that loads a model and answers once; as a script: with ONNX Runtime.
+"""What a fresh process does that loads a model and answers once; as a script: with a file.
 
 It imports the standard library alone, so that the process holds no more than its runtime needs.
 """
@@ -6,6 +6,7 @@ It imports the standard library alone, so that the process holds no more than it
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import sys
 import time
@@ -70,15 +71,26 @@ def _memory(key: str) -> int:
     raise ValueError(f"{STATUS} has no {key}.")
 
 
-def _onnx(asked: dict[str, Any]) -> dict[str, Any]:
-    start = time.perf_counter()
-    import onnxruntime
-
-    imported = (time.perf_counter() - start) * 1000
+def _feed(asked: dict[str, Any]) -> dict[str, Any]:
     import numpy
 
     with numpy.load(asked["example"], allow_pickle=False) as kept:
-        feed = {name: kept[name] for name in kept.files}
+        return {name: kept[name] for name in kept.files}
+
+
+def _imported(*names: str) -> float:
+    """Milliseconds that importing took."""
+    start = time.perf_counter()
+    for name in names:
+        importlib.import_module(name)
+    return (time.perf_counter() - start) * 1000
+
+
+def _onnx(asked: dict[str, Any]) -> dict[str, Any]:
+    imported = _imported("onnxruntime")
+    import onnxruntime
+
+    feed = _feed(asked)
 
     def load() -> Any:
         options = onnxruntime.SessionOptions()
@@ -92,5 +104,65 @@ def _onnx(asked: dict[str, Any]) -> dict[str, Any]:
     return {"import_ms": imported, **first_answer(load, lambda model: model.run(None, feed))}
 
 
+def _openvino(asked: dict[str, Any]) -> dict[str, Any]:
+    imported = _imported("openvino")
+    import openvino
+
+    feed = _feed(asked)
+    told = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": asked["threads"],
+        "NUM_STREAMS": 1,
+    }
+
+    def load() -> Any:
+        core = openvino.Core()
+        return core.compile_model(core.read_model(asked["path"]), "CPU", told)
+
+    def answer(model: Any) -> object:
+        return model.create_infer_request().infer(feed)
+
+    return {"import_ms": imported, **first_answer(load, answer)}
+
+
+def _program(asked: dict[str, Any]) -> dict[str, Any]:
+    imported = _imported("torch", "torch.export")
+    import torch
+
+    torch.set_num_threads(asked["threads"])
+    tensors = {name: torch.from_numpy(array) for name, array in _feed(asked).items()}
+    given = tensors if asked.get("by_name") else next(iter(tensors.values()))
+
+    def load() -> Any:
+        return torch.export.load(asked["path"]).module()
+
+    with torch.inference_mode():
+        return {"import_ms": imported, **first_answer(load, lambda model: model(given))}
+
+
+def _executorch(asked: dict[str, Any]) -> dict[str, Any]:
+    imported = _imported("executorch.runtime")
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime, Verification
+
+    portable_lib._unsafe_reset_threadpool(asked["threads"])
+    given = [torch.from_numpy(array) for array in _feed(asked).values()]
+
+    def load() -> Any:
+        program = Runtime.get().load_program(asked["path"], verification=Verification.Minimal)
+        return program, program.load_method("forward")
+
+    return {"import_ms": imported, **first_answer(load, lambda both: both[1].execute(given))}
+
+
+_RUNTIMES = {
+    "onnxruntime": _onnx,
+    "openvino": _openvino,
+    "torch_program": _program,
+    "executorch": _executorch,
+}
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_onnx(json.load(sys.stdin))) + "\n")
+    told = json.load(sys.stdin)
+    sys.stdout.write(json.dumps(_RUNTIMES[told.get("runtime", "onnxruntime")](told)) + "\n")

@@ -27,7 +27,7 @@ class Latency:
     Attributes:
         p50: Median, in milliseconds: the usual call.
         p99: 99th percentile, in milliseconds: the slow call that a user remembers.
-        backend: ``torch`` or ``onnxruntime``.
+        backend: ``torch``, ``onnxruntime``, or another runtime's name.
         threads: How many the call may use.
         batch: Examples answered in one call.
         calls: How many calls were measured; under 100 the p99 is little more than the slowest.
@@ -164,30 +164,31 @@ def onnx_latency(
 
 def mixed_latency(
     models: Mapping[str, Callable[[Batch], Outputs]],
-    files: Mapping[str, str | Path],
+    files: Mapping[str, tuple[str, Run]],
     example: Batch,
     *,
     threads: int = 1,
     effort: Effort | None = None,
 ) -> dict[str, Latency]:
-    """Time models in PyTorch and ONNX files in ONNX Runtime, all in the same turns.
+    """Time models in PyTorch and files in runtimes of their own, all in the same turns.
 
     Args:
         models: Models by name, on the CPU.
-        files: Paths of ``.onnx`` files by other names.
+        files: By other names: the runtime, and one call that answers ``example`` in it, told
+            already how many threads it may use.
         example: What one call answers: its length is the batch size.
         threads: How many threads an operation may use.
         effort: How long and how often.
     """
     _check(example, threads)
-    runs = {name: _onnx_run(Path(path), example, threads) for name, path in files.items()}
+    runs = {name: run for name, (_, run) in files.items()}
     with _all_evaluating(models), _threads(threads), torch.inference_mode():
         runs |= {name: _torch_run(model, example) for name, model in models.items()}
         found = measure_latency(
             runs, backend="torch", threads=threads, batch=len(example), effort=effort
         )
     return {
-        name: replace(one, backend="onnxruntime") if name in files else one
+        name: replace(one, backend=files[name][0]) if name in files else one
         for name, one in found.items()
     }
 

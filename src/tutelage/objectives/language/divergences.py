@@ -16,7 +16,7 @@ from functools import partial
 from torch import Tensor
 
 from tutelage.core.errors import RecipeError, suggest
-from tutelage.objectives.response.alpha_beta import _growth as growth
+from tutelage.objectives.response.alpha_beta import growth as growth
 from tutelage.objectives.response.log_space import log_mixture
 from tutelage.objectives.units import number
 

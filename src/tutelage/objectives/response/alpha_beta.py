@@ -64,11 +64,11 @@ def alpha_beta(
         alpha, beta, log_p, log_q = beta, alpha, log_q, log_p
     total, gap = alpha + beta, log_q - log_p
     start = total * log_p
-    grown = _growth(total, gap, start) - _growth(beta, gap, start)
+    grown = growth(total, gap, start) - growth(beta, gap, start)
     return grown.sum(-1) * (temperature**2 / alpha)
 
 
-def _growth(rate: float, gap: Tensor, start: Tensor) -> Tensor:
+def growth(rate: float, gap: Tensor, start: Tensor) -> Tensor:
     """``exp(start) * (exp(rate * gap) - 1) / rate``; ``exp(start) * gap`` at rate 0."""
     if rate == 0:
         return start.exp() * gap
