@@ -131,7 +131,7 @@ def _files(
     stated = preprocessing(
         ships.path,
         labels,
-        _temperature(found.folder),
+        _temperature(found),
         ships=ships,
         stored=found.stored,
         weights=MODELS[1] in models,
@@ -192,8 +192,13 @@ def _stored(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _temperature(folder: Path) -> float | None:
-    path = folder / MODELS[1]
+def _temperature(found: _Run) -> float | None:
+    """What the shipped file divides its logits by: a healed network has one of its own."""
+    if found.ships.compressed:
+        sweep = found.report.get("compression") or {"points": [], "chosen": None}
+        chosen = (point for point in sweep["points"] if point["name"] == sweep["chosen"])
+        return next((point["temperature"] for point in chosen), None)
+    path = found.folder / MODELS[1]
     return temperature_of(path) if TEMPERATURE in read_metadata(path) else None
 
 

@@ -33,6 +33,8 @@ from tutelage.evaluation import (
 )
 from tutelage.evaluation.answers import save_answers
 from tutelage.evaluation.examining import examine
+from tutelage.evaluation.fidelity import agreement
+from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
 from tutelage.models.tempered import KEY as TEMPERATURE
@@ -45,6 +47,7 @@ from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.outcome import Arms, given, times, training, tried, tuned
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.proving import parts, subjects
+from tutelage.recipe.referencing import reference_of
 from tutelage.recipe.tuning import Choice
 
 
@@ -82,6 +85,8 @@ def _write(
     save_answers(folder.path, answers, made.splits.test.fingerprint())
     card = model_card(figures, temperature=student.divisor, task=task_of(made.splits.example_shape))
     write_whole(folder.path / "MODEL_CARD.md", card)
+    teacher = arms.shipped["teacher"]
+    reference_of(folder.path, made.splits.validation, teacher, desk)
     folder.finish("report", {})
     return figures
 
@@ -97,6 +102,8 @@ def _measure(
     others = _others(arms, test)
     with tempfile.TemporaryDirectory() as spare:
         files, more = _exports(models, made, folder, Path(spare))
+        if "student" in files:
+            more.append(_same_everywhere(files["student"], answers["student"], test))
         measured = _measured(models, answers, files, made)
         trial = subjects(made, tried(arms), test, others)
         trial = replace(trial, training=training(arms), files=files)
@@ -195,6 +202,17 @@ def _exports(
                 "the same."
             )
     return files, notes
+
+
+def _same_everywhere(file: Path, student: Predictions, test: Any) -> str:
+    """Whether the exported file answers all of the test split as the network does."""
+    found = predict(OnnxModel(file), test)
+    same = agreement(student.logits, found.logits)
+    apart = float((student.logits - found.logits).abs().max())
+    return (
+        f"On all {len(test):,} test examples student.onnx gives {same:.2%} of the student's "
+        f"answers, and no logit differs by more than {apart:.2g}."
+    )
 
 
 def _measured(
