@@ -82,6 +82,15 @@ def test_l1_and_l2_choose_by_the_size_of_weights():
         assert torch.equal(smaller.model[1].weight, layer.weight[[row]])
 
 
+@pytest.mark.parametrize("importance", ["l1", "l2", "gamma"])
+def test_weights_that_lie_channels_last_are_pruned_alike(importance):
+    batch, plain, moved = validation(0, 20), made("vgg"), made("vgg")
+    moved.model.to(memory_format=torch.channels_last)
+    one, _ = prune(plain, batch, importance=importance)
+    two, _ = prune(moved, batch, importance=importance)
+    torch.testing.assert_close(two(batch).logits, one(batch).logits)
+
+
 def test_units_are_left_in_multiples():
     _, change = prune(made("mlp"), validation(0, 5), share=0.7, multiple=8)
     assert [each["units_after"] for each in change.details.values()] == [16, 8]
