@@ -68,7 +68,7 @@ def scores_of(model: nn.Module, group: Coupled, importance: str) -> Tensor:
         if member.side == "in" or norm != (importance == "gamma") or module.weight is None:
             continue
         weight = module.weight.detach().float().cpu()
-        sizes = weight.flatten(1).abs().pow(2 if importance == "l2" else 1).sum(1)
+        sizes = weight.reshape(len(weight), -1).abs().pow(2 if importance == "l2" else 1).sum(1)
         total.index_add_(0, torch.tensor(member.units), sizes[member.rows])
         counted = True
     if not counted:
