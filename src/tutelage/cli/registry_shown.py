@@ -131,7 +131,8 @@ def _teacher(teacher: Any) -> str:
 
 
 def _accuracy(version: Version) -> str:
-    found = version.lineage["figures"].get("student.accuracy")
+    figures = version.lineage["figures"]
+    found = figures.get("shipped.accuracy", figures.get("student.accuracy"))
     return "" if found is None else f"{100 * found:.1f} %"
 
 

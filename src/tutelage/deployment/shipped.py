@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ class Shipped:
         path: In the run's folder.
         numbers: What most of its weights are: ``float32``, ``float16``, ``int8`` ...
         bytes: Its size.
+        told: What `told_of` says of a compressed file; empty where the report says nothing.
     """
 
     path: Path
     numbers: str
     bytes: int
+    told: str = ""
 
     @property
     def compressed(self) -> bool:
@@ -62,20 +65,59 @@ class Shipped:
             return f"student.onnx is the student as it was trained and measured ({self.numbers})."
         return (
             f"student.onnx is not the student as it was trained but its compressed file "
-            f"({self.numbers}, {self.bytes:,} bytes). Figures of “student” are of the student "
-            "before compression, except where report.json says that they are of the shipped file."
+            f"({self.numbers}, {self.bytes:,} bytes).{self.told} Figures of “student” are of the "
+            "student before compression, except where report.json says that they are of the "
+            "shipped file."
         )
 
 
-def shipped(folder: Path) -> Shipped:
+def shipped(folder: Path, report: Mapping[str, Any] | None = None) -> Shipped:
     """What a package of a run's folder ships: the compressed file, or else the student.
+
+    Args:
+        folder: The run's.
+        report: Its ``report.json``, for what the compressed file reached.
 
     Raises:
         ExportError: It is no ONNX file.
     """
     path = folder / COMPRESSED
     path = path if path.is_file() else folder / STUDENT
-    return Shipped(path, numbers_of(path), path.stat().st_size)
+    told = told_of(report) if report is not None and path.name == COMPRESSED else ""
+    return Shipped(path, numbers_of(path), path.stat().st_size, told)
+
+
+def sweep_of(report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The point that a recipe's ``compress`` chose, and its figures on the test examples.
+
+    Example:
+        >>> sweep_of({"compression": None}) is None
+        True
+    """
+    sweep = report.get("compression")
+    if not isinstance(sweep, dict) or sweep.get("test") is None:
+        return None
+    return next(p for p in sweep["points"] if p["name"] == sweep["chosen"]), sweep["test"]
+
+
+def told_of(report: Mapping[str, Any]) -> str:
+    """A sentence about the compressed file on the test examples, or nothing."""
+    found = sweep_of(report)
+    if found is None:
+        return ""
+    (point, test), told = found, []
+    for role, each in test["against"].items():
+        change = {key: 100 * each["accuracy_change"][key] for key in ("mean", "low", "high")}
+        told.append(
+            f"{change['mean']:+.1f} points ({change['low']:+.1f} to {change['high']:+.1f}) against "
+            f"the {role}"
+        )
+    right, took = test["accuracy"]["mean"], point["latency_ms"]["p50"]
+    return (
+        f" On {test['examples']:,} test examples it is right {right:.1%} of the time, "
+        f"{', '.join(told)}; {took:.3g} ms an answer (ONNX Runtime, one thread, on the machine of "
+        "the run)."
+    )
 
 
 def numbers_of(path: Path) -> str:

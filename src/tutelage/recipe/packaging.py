@@ -17,7 +17,7 @@ from tutelage.deployment.package import pack, refuse_unfinished
 from tutelage.deployment.preprocessing import STORED, labels_file, preprocessing
 from tutelage.deployment.rmf import nist_ai_rmf
 from tutelage.deployment.sbom import sbom
-from tutelage.deployment.shipped import Shipped, shipped
+from tutelage.deployment.shipped import Shipped, shipped, sweep_of
 from tutelage.deployment.verify import Checked
 from tutelage.evaluation.schema import validate_report
 from tutelage.models.tempered import KEY as TEMPERATURE
@@ -109,7 +109,7 @@ def _read(folder: Path) -> _Run:
     if not isinstance(identity, str):
         raise PackageError(f"{folder / 'resolved.yaml'} names no run (identity): it was changed.")
     prints, stored = _fingerprints(resolved), _stored(folder)
-    return _Run(folder, report, prints, identity, stored, shipped(folder))
+    return _Run(folder, report, prints, identity, stored, shipped(folder, report))
 
 
 def _models(found: _Run, weights: bool) -> dict[str, Path]:
@@ -195,9 +195,8 @@ def _stored(folder: Path) -> dict[str, Any]:
 def _temperature(found: _Run) -> float | None:
     """What the shipped file divides its logits by: a healed network has one of its own."""
     if found.ships.compressed:
-        sweep = found.report.get("compression") or {"points": [], "chosen": None}
-        chosen = (point for point in sweep["points"] if point["name"] == sweep["chosen"])
-        return next((point["temperature"] for point in chosen), None)
+        chosen = sweep_of(found.report)
+        return None if chosen is None else chosen[0]["temperature"]
     path = found.folder / MODELS[1]
     return temperature_of(path) if TEMPERATURE in read_metadata(path) else None
 

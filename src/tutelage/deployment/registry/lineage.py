@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.deployment.manifest import MANIFEST, MODELS
+from tutelage.deployment.shipped import sweep_of
 
 _OF_MODEL = ("accuracy", "nll", "ece", "brier", "parameters", "bytes", "file_bytes", "macs")
 _OF_PAIR = ("agreement", "negative_flip_rate", "positive_flip_rate", "predictive_kl")
@@ -63,6 +64,8 @@ def own_gates(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def figures_of(report: Mapping[str, Any]) -> dict[str, float]:
     """The final figures of a report by name: ``student.accuracy``, ``student.p50_ms``.
 
+    Those of a compressed file that is shipped begin with ``shipped.``; against its teacher.
+
     Example:
         >>> figures_of({"models": {"student": {"accuracy": 0.9}, "teacher": None}})
         {'student.accuracy': 0.9}
@@ -73,11 +76,29 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, float]:
         found |= {f"{role}.{key}": model.get(key) for key in _OF_MODEL}
         times = _mapping(model.get("latency_ms"))
         found |= {f"{role}.{key}_ms": times.get(key) for key in ("p50", "p99")}
+    found |= _shipped(report)
     pair = _mapping(report.get("comparison"))
     found |= {key: pair.get(key) for key in _OF_PAIR}
     for key in ("accuracy_change", "gain"):
         found[key] = _mapping(pair.get(key)).get("mean")
     return {key: float(value) for key, value in found.items() if _is_number(value)}
+
+
+def _shipped(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the compressed file, where that is what is shipped."""
+    chosen = sweep_of(report)
+    if chosen is None:
+        return {}
+    point, test = chosen
+    change = test["against"]["teacher"]
+    return {
+        "shipped.accuracy": test["accuracy"]["mean"],
+        "shipped.accuracy_change": change["accuracy_change"]["mean"],
+        "shipped.negative_flip_rate": change["negative_flip_rate"],
+        "shipped.file_bytes": point["bytes"],
+        "shipped.p50_ms": point["latency_ms"]["p50"],
+        "shipped.p99_ms": point["latency_ms"]["p99"],
+    }
 
 
 def _teacher(report: Mapping[str, Any], teacher: Any) -> dict[str, Any]:
