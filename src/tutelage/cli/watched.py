@@ -106,7 +106,9 @@ class _Look:
         self._package, self._traffic, self._asked = package, traffic, asked
         self._reference, self._html, self._as_json = reference, html, as_json
         self._policy = None if policy is None else policy_of(read(policy))
-        self._registry = None if registry is None else _registry(registry)
+        goes_back = self._policy is not None and self._policy.do == "rollback"
+        asked_for = registry is not None or goes_back or not Path(package).exists()
+        self._registry = _registry(registry, package) if asked_for else None
         self._watch: Watch | None = None
         self._folder: Path | None = None
 
@@ -135,14 +137,17 @@ class _Look:
     def _look(self, following: bool) -> "tuple[Watched, Watch]":
         from tutelage.recipe.watching import Watch
 
-        folder = Path(self._package)
+        folder, name = Path(self._package), ""
         if self._registry is not None and not folder.exists():
-            folder = self._registry.resolve(self._package).folder
+            version = self._registry.resolve(self._package)
+            folder, name = version.folder, version.words
         if self._watch is None or folder != self._folder:
-            self._watch, self._folder = Watch(folder, self._asked, self._reference), folder
+            self._watch = Watch(folder, self._asked, self._reference, name)
+            self._folder = folder
         return self._watch.look(self._traffic, empty=following), self._watch
 
     def _act(self, found: "Watched") -> dict[str, Any] | None:
+        from tutelage.core.errors import RecipeError
         from tutelage.monitoring.actions import LOG, act
 
         if self._policy is None:
@@ -152,6 +157,12 @@ class _Look:
             registry = self._registry
 
             def rollback(name: str, why: str) -> str:
+                now = registry.resolve(name)
+                if not now.digest.startswith(found.evidence.version[:12]):
+                    raise RecipeError(
+                        f"production of {name} is {now.digest[:12]} by now, and not the version "
+                        f"with the alarm, {found.evidence.version[:12]}: it stays as it is."
+                    )
                 return str(registry.rollback(name, why=why).digest)
 
         return act(self._policy, found.evidence, self._traffic / LOG, rollback=rollback)
@@ -194,9 +205,12 @@ def _rule(text: str) -> tuple[int, int]:
     return needed, of
 
 
-def _registry(words: str) -> "Registry":
+def _registry(words: str | None, package: str) -> "Registry":
+    from tutelage.core.errors import RecipeError
     from tutelage.deployment.registry import Registry
 
+    if Path(package).suffix == ".zip" and not Path(package).exists():
+        raise RecipeError(f"there is no package {package!r:.200}: check its path.")
     return Registry.at(words)
 
 

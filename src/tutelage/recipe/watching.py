@@ -30,15 +30,18 @@ class Watch:
         package: A package or a finished run's folder.
         asked: What is looked at, and how.
         reference: A reference of its own; None takes the one in the package.
+        name: What people call it; empty takes the package's.
 
     Raises:
         TutelageError: One line: the package or its reference is missing, broken or not the same.
     """
 
-    def __init__(self, package: Path, asked: Asked, reference: Path | None = None):
+    def __init__(self, package: Path, asked: Asked, reference: Path | None = None, name: str = ""):
         if asked.window < LEAST:
             raise RecipeError(f"--window: {asked.window} was given: at least {LEAST} are needed.")
         self.asked, self.subject = asked, subject_of(package, reference)
+        if name:
+            self.subject = replace(self.subject, name=name)
         found = self.subject.reference
         room_for(asked.window, len(found))
         self._columns = columns_of(
