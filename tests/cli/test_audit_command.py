@@ -3,24 +3,16 @@
 import io
 import json
 import zipfile
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from PIL import Image
 
-from tutelage.cli import main as command_line
 from tutelage.data.fashion_small import embedded
+from typed import typed
 
 
 def call(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", "audit", *words])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
+    return typed(monkeypatch, "audit", *words)
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,20 @@
 """tutelage bench: runs, files and descriptions side by side; what it prints, and wrong words."""
 
-import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import onnx
 import pytest
 from rich.console import Console
 
-from tutelage.cli import main as command_line
 from tutelage.data.fashion_small import embedded
 from tutelage.evaluation.costs import bench
 from tutelage.recipe.run import run
+from typed import typed
 
 
 def call(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", "bench", *map(str, words)])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
+    return typed(monkeypatch, "bench", *words)
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,16 @@
-import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
-from tutelage.cli import main as command_line
 from tutelage.cli import methods
 from tutelage.core.catalogue import Card
 from tutelage.core.errors import RecipeError
 from tutelage.core.registry import kinds, names
-
-
-def call(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", *words])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
+from typed import typed
 
 
 def test_json_lists_everything_that_is_registered(monkeypatch):
-    code, out, err = call(monkeypatch, "methods", "--json")
+    code, out, err = typed(monkeypatch, "methods", "--json")
     rows = json.loads(out)
     assert (code, err) == (0, "")
     assert {(row["kind"], row["name"]) for row in rows} == {
@@ -39,7 +26,7 @@ def test_json_lists_everything_that_is_registered(monkeypatch):
 
 
 def test_json_of_one_name_is_a_list_of_one(monkeypatch):
-    _, out, _ = call(monkeypatch, "methods", "dkd", "--json")
+    _, out, _ = typed(monkeypatch, "methods", "dkd", "--json")
     (row,) = json.loads(out)
     assert (row["arxiv"], row["year"]) == ("2203.08679", 2022)
     assert row["options"]["beta"] == {
@@ -53,7 +40,7 @@ def test_json_of_one_name_is_a_list_of_one(monkeypatch):
 
 
 def test_a_table_for_each_kind_names_everything(monkeypatch):
-    code, out, _ = call(monkeypatch, "methods")
+    code, out, _ = typed(monkeypatch, "methods")
     assert code == 0
     for kind in kinds():
         assert f"\n{kind} " in f"\n{out}"
@@ -62,7 +49,7 @@ def test_a_table_for_each_kind_names_everything(monkeypatch):
 
 
 def test_one_kind_can_be_listed(monkeypatch):
-    _, out, _ = call(monkeypatch, "methods", "schedule")
+    _, out, _ = typed(monkeypatch, "methods", "schedule")
     assert "one_cycle" in out
     assert "kd" not in out
 
@@ -71,7 +58,7 @@ def test_one_kind_can_be_listed(monkeypatch):
     ("kind", "name"), [(kind, name) for kind in kinds() for name in names(kind)]
 )
 def test_every_name_is_shown_whole_and_without_marks(monkeypatch, kind, name):
-    code, out, _ = call(monkeypatch, "methods", f"{kind}/{name}")
+    code, out, _ = typed(monkeypatch, "methods", f"{kind}/{name}")
     assert code == 0
     assert out.startswith(f"{name}  (")
     assert f"({kind})" in out
@@ -80,22 +67,22 @@ def test_every_name_is_shown_whole_and_without_marks(monkeypatch, kind, name):
 
 
 def test_an_objective_is_shown_with_equation_options_paper_and_weight(monkeypatch):
-    _, out, _ = call(monkeypatch, "methods", "kd")
+    _, out, _ = typed(monkeypatch, "methods", "kd")
     text = " ".join(out.split())
     assert "T² KL(pᵀ ‖ qᵀ), mean over units" in text
     assert "Suggested weight: 0.9 at T = 4" in text
     assert "temperature │ float │ 4.0" in text
     assert "paper: Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network" in text
     assert "in a recipe: objective: [{kd: {weight: 0.9}}]" in text
-    _, out, _ = call(monkeypatch, "methods", "match")
+    _, out, _ = typed(monkeypatch, "methods", "match")
     assert "{match: {weight: 100, pairs: ...}}" in out
 
 
 def test_a_wrong_name_is_one_line_with_the_nearest(monkeypatch):
-    code, out, err = call(monkeypatch, "methods", "kdd")
+    code, out, err = typed(monkeypatch, "methods", "kdd")
     assert (code, out) == (2, "")
     assert err == ("tutelage: there is no method called 'kdd'. Did you mean 'kd' or 'kdsvd'?\n")
-    assert call(monkeypatch, "methods", "kdd", "--json")[0] == 2
+    assert typed(monkeypatch, "methods", "kdd", "--json")[0] == 2
 
 
 def test_a_name_that_two_kinds_have_is_told_apart_by_the_kind():
@@ -119,7 +106,7 @@ def test_a_name_that_two_kinds_have_is_told_apart_by_the_kind():
     ],
 )
 def test_a_wrong_word_on_the_command_line_is_one_line(monkeypatch, words, says):
-    code, out, err = call(monkeypatch, *words)
+    code, out, err = typed(monkeypatch, *words)
     assert (code, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1
@@ -127,17 +114,17 @@ def test_a_wrong_word_on_the_command_line_is_one_line(monkeypatch, words, says):
 
 
 def test_no_words_at_all_are_a_question_for_help(monkeypatch):
-    code, out, err = call(monkeypatch)
+    code, out, err = typed(monkeypatch)
     assert (code, err) == (0, "")
     assert "Usage: " in out
-    assert call(monkeypatch, "--version")[1].startswith("tutelage 0.")
+    assert typed(monkeypatch, "--version")[1].startswith("tutelage 0.")
 
 
 def test_of_several_processes_the_first_one_speaks(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert call(monkeypatch, "methods", "kdd") == (2, "", "")
+    assert typed(monkeypatch, "methods", "kdd") == (2, "", "")
     monkeypatch.setenv("RANK", "0")
-    assert call(monkeypatch, "methods", "kdd")[2].count("\n") == 1
+    assert typed(monkeypatch, "methods", "kdd")[2].count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
@@ -146,4 +133,4 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
     monkeypatch.setattr(methods, "plain", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        call(monkeypatch, "methods", "--json")
+        typed(monkeypatch, "methods", "--json")

@@ -1,21 +1,19 @@
 """``tutelage monitor``: what it prints and writes, its exit statuses, and faults."""
 
 import hashlib
-import io
 import json
 import re
-from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tutelage.cli import main as command_line
 from tutelage.cli import watched
 from tutelage.deployment.manifest import MODELS, PAPERS, manifest_of
 from tutelage.deployment.reference import write_reference
 from tutelage.deployment.traffic import TrafficLog, read_traffic
 from tutelage.recipe import watched_beside
+from typed import typed
 
 DICE = np.random.default_rng(0)
 WEIGHTS = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
@@ -32,14 +30,7 @@ def answer(inputs):
 
 
 def call(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", "monitor", *map(str, words)])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
+    return typed(monkeypatch, "monitor", *words)
 
 
 def package(tmp_path, name="model"):

@@ -1,54 +1,41 @@
 """tutelage package and tutelage verify: what they print, and their exit statuses."""
 
-import io
 import zipfile
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from package_samples import SECRET, archive, contents, finished_run
-from tutelage.cli import main as command_line
-
-
-def call(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", *map(str, words)])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
+from typed import typed
 
 
 def test_a_run_is_packed_signed_and_found_whole(monkeypatch, tmp_path):
     key, out = tmp_path / "key", tmp_path / "student.zip"
     key.write_bytes(SECRET)
     words = ["--key", key, "--licence-student", "MIT", "--with-weights"]
-    code, said, err = call(monkeypatch, "package", finished_run(), "--out", out, *words)
+    code, said, err = typed(monkeypatch, "package", finished_run(), "--out", out, *words)
     assert (code, err) == (0, "")
-    assert said.startswith(f"{out}: 9 files, ")
+    assert said.startswith(f"{out}: 10 files, ")
     with zipfile.ZipFile(out) as opened:
         assert b"\nlicense: mit\n" in opened.read("MODEL_CARD.md")
         assert "student.safetensors" in opened.namelist()
-    code, said, err = call(monkeypatch, "verify", out, "--key", key)
+    code, said, err = typed(monkeypatch, "verify", out, "--key", key)
     assert (code, err) == (0, "")
-    assert f"{out} is whole: 9 files" in said
+    assert f"{out} is whole: 10 files" in said
     assert "Signature: signed with HMAC-SHA256" in said
-    code, said, _ = call(monkeypatch, "verify", out)
+    code, said, _ = typed(monkeypatch, "verify", out)
     assert code == 0
     assert "not checked: no key was given" in said
 
 
 def test_an_unsigned_package_says_so(monkeypatch, tmp_path):
-    code, said, _ = call(monkeypatch, "verify", archive(tmp_path / "p.zip", contents()))
+    code, said, _ = typed(monkeypatch, "verify", archive(tmp_path / "p.zip", contents()))
     assert code == 0
     assert "unsigned: the checksums find damage, and say nothing of who made it" in said
 
 
 def test_what_is_not_whole_ends_with_1_and_one_line(monkeypatch, tmp_path):
     files = {**contents(), "labels.json": b"{}"}
-    code, out, err = call(monkeypatch, "verify", archive(tmp_path / "p.zip", files))
+    code, out, err = typed(monkeypatch, "verify", archive(tmp_path / "p.zip", files))
     assert (code, out) == (1, "")
     assert err.startswith("tutelage: labels.json has 2 bytes, and ")
     assert err.count("\n") == 1
@@ -74,7 +61,7 @@ def test_a_wrong_word_is_one_line_and_2(words, says, monkeypatch, tmp_path):
     known = {"{self}": __file__, "{zip}": signed, "{run}": finished_run()}
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    code, out, err = call(monkeypatch, *(known.get(word, word) for word in words))
+    code, out, err = typed(monkeypatch, *(known.get(word, word) for word in words))
     assert (code, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1

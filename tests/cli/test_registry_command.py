@@ -1,23 +1,22 @@
 """tutelage registry and tutelage track: what they print, and their exit statuses."""
 
-import io
 import json
 import re
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing
 from functools import partial
 
 import pytest
 
 from package_samples import contents, finished_run, folder
 from registry_samples import filled, home, packages, worse
-from tutelage.cli import main as command_line
 from tutelage.deployment.registry import Registry
 from tutelage.evaluation.costs.latency import Effort, onnx_latency
 from tutelage.recipe import promoting
 from tutelage.recipe.tracking import track_run
+from typed import typed
 
 EASY = "negative_flips={at_most: 0.02, by: estimate}"
 
@@ -30,17 +29,7 @@ def call(monkeypatch, tmp_path):
     quick = partial(onnx_latency, effort=Effort(1, 5))
     monkeypatch.setattr(promoting, "onnx_latency", quick)
 
-    def typed(*words):
-        out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr("sys.argv", ["tutelage", *map(str, words)])
-        with redirect_stdout(out), redirect_stderr(err):
-            try:
-                command_line.main()
-            except SystemExit as end:
-                return end.code, out.getvalue(), err.getvalue()
-        raise AssertionError("the command line did not end with an exit status")
-
-    return typed
+    return partial(typed, monkeypatch)
 
 
 def test_from_the_first_version_to_a_rollback(call):

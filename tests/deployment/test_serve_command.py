@@ -1,25 +1,16 @@
 """tutelage serve: wrong words end at once, with one line and an exit status."""
 
-import io
 import socket
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from test_serving_base import package
 
-from tutelage.cli import main as command_line
 from tutelage.deployment.serving.server import Settings, _warn
+from typed import typed
 
 
 def call(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", "serve", *map(str, words)])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
+    return typed(monkeypatch, "serve", *words)
 
 
 def refused(monkeypatch, *words):

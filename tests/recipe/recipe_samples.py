@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import io
-from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 import yaml
 from rich.console import Console
 
-from tutelage.cli import main as command_line
 from tutelage.data import fashion_mnist_small
 from tutelage.recipe.run import run
 
@@ -140,18 +138,6 @@ def write(path, recipe):
     """A recipe as a file."""
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return path
-
-
-def call(monkeypatch, *words):
-    """The command line in this process: exit status, standard output, standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr("sys.argv", ["tutelage", *map(str, words)])
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            command_line.main()
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    raise AssertionError("the command line did not end with an exit status")
 
 
 def content(folder):

@@ -6,7 +6,7 @@ from functools import partial
 import onnx
 import pytest
 from compress_samples import INT8, NARROW, squeezed
-from recipe_samples import call, quiet_run, write
+from recipe_samples import quiet_run, write
 
 from tutelage.evaluation.costs import latency
 from tutelage.evaluation.costs.latency import Effort
@@ -16,6 +16,7 @@ from tutelage.evaluation.faces.markdown import markdown
 from tutelage.evaluation.schema import validate_report
 from tutelage.recipe import reporting
 from tutelage.recipe.compressing import making, measuring
+from typed import typed
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ def test_where_nothing_is_within_the_budget_the_gate_fails_and_nothing_is_shippe
     ways = {"odd": [{"low_rank": {"energy": 1.0}}, "int8"], "int8": [INT8]}
     recipe = squeezed(archive, ways=ways, budget={"bytes": 1000})
     out = tmp_path / "out"
-    code, said, err = call(monkeypatch, "run", write(tmp_path / "r.yaml", recipe), "--out", out)
+    code, said, err = typed(monkeypatch, "run", write(tmp_path / "r.yaml", recipe), "--out", out)
     assert code == 1
     assert err.count("\n") == 1
     assert "budget is " in err

@@ -3,9 +3,11 @@
 import json
 
 from compress_samples import NARROW, squeezed
-from recipe_samples import call, quiet_run, write
+from recipe_samples import quiet_run, write
 from safetensors.torch import load_file
 from test_recipe_stop import same, start, wait_for
+
+from typed import typed
 
 WEIGHTS = "checkpoint/compress/narrow/model.safetensors"
 
@@ -22,7 +24,7 @@ def test_a_kill_in_the_middle_of_healing_ends_bit_for_bit_alike(archive, tmp_pat
         process.communicate()
     assert not (out / WEIGHTS).exists()
     student = (out / "checkpoint" / "student-0" / "model.safetensors").stat().st_mtime_ns
-    code, _, err = call(monkeypatch, "run", path, "--out", out, "--resume")
+    code, _, err = typed(monkeypatch, "run", path, "--out", out, "--resume")
     assert (code, err) == (0, "")
     same(load_file(out / WEIGHTS), load_file(whole / WEIGHTS))
     again = (out / "checkpoint" / "student-0" / "model.safetensors").stat().st_mtime_ns

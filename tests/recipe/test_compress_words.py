@@ -2,7 +2,7 @@
 
 import pytest
 from compress_samples import INT8, NARROW, squeezed
-from recipe_samples import call, changed, quiet_run, without, write
+from recipe_samples import changed, quiet_run, without, write
 
 from tutelage.core.errors import TutelageError
 from tutelage.recipe.compressing.choosing import best, gate, nearest, preferred
@@ -10,6 +10,7 @@ from tutelage.recipe.compressing.stages import stages_of
 from tutelage.recipe.compressing.tree import nodes_of
 from tutelage.recipe.sections import Budget, Compress, Train
 from tutelage.recipe.validated import recipe_from
+from typed import typed
 
 
 def ways(**written):
@@ -108,11 +109,11 @@ def test_it_is_one_line_with_key_and_value_before_anything_is_written(what, arch
 
 def test_check_plans_a_sweep_and_refuses_one_in_one_line(archive, tmp_path, monkeypatch):
     path = write(tmp_path / "r.yaml", squeezed(archive))
-    code, said, err = call(monkeypatch, "check", path)
+    code, said, err = typed(monkeypatch, "check", path)
     assert code == 0, err
     assert "healing" in said
     path = write(tmp_path / "r.yaml", squeezed(archive, ways={"a": ["halve"]}))
-    code, _, err = call(monkeypatch, "check", path)
+    code, _, err = typed(monkeypatch, "check", path)
     assert code == 2
     assert err.count("\n") == 1
     assert "compress.ways.a.0" in err

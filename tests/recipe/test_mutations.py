@@ -6,9 +6,9 @@ import re
 import mutated_files
 import pytest
 from mutations import everything
-from recipe_samples import call
 
 from tutelage.recipe import reading
+from typed import typed
 
 REMEDY = re.compile(
     r"Did you mean|Known: |should be|must be|expected|at least|at most|"
@@ -33,7 +33,7 @@ def faults(mutation, command, tmp_path, monkeypatch):
     words = [command, recipe, *(word for one in mutation.sets for word in ("--set", one))]
     before = sorted(tmp_path.rglob("*"))
     try:
-        code, _, err = call(monkeypatch, *words, *(["--out", out] if command == "run" else []))
+        code, _, err = typed(monkeypatch, *words, *(["--out", out] if command == "run" else []))
     except Exception as error:  # a traceback, for the user
         return [f"{type(error).__name__}: {error}"]
     line = err.rstrip("\n")

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from recipe_samples import call, changed, content, quiet_run, said_by_run, small, write
+from recipe_samples import changed, content, quiet_run, said_by_run, small, write
 
 from tutelage.core.errors import DataError, MissingFeature, RecipeError, SparseAnswer
 from tutelage.models import Frozen
 from tutelage.recipe.check import check
+from typed import typed
 
 
 def cached(archive, **cache):
@@ -56,10 +57,10 @@ def test_a_run_asks_its_teacher_once_for_each_view_and_the_next_run_not_at_all(
 
 def test_a_cache_built_ahead_is_the_one_that_the_run_uses(archive, tmp_path, monkeypatch, asked):
     recipe = write(tmp_path / "recipe.yaml", cached(archive))
-    status, out, err = call(monkeypatch, "cache", recipe)
+    status, out, err = typed(monkeypatch, "cache", recipe)
     assert (status, err) == (0, "")
     assert "800 answers (2 views), 25.6 kB, 32 bytes each; 800 asked for now" in out
-    status, out, _ = call(monkeypatch, "cache", recipe)
+    status, out, _ = typed(monkeypatch, "cache", recipe)
     assert status == 0
     assert "800 answers (2 views)" in out
     assert "0 asked for now" in out
@@ -71,7 +72,7 @@ def test_a_cache_built_ahead_is_the_one_that_the_run_uses(archive, tmp_path, mon
 def test_the_command_puts_the_cache_where_it_is_told(archive, tmp_path, monkeypatch, asked):
     recipe = write(tmp_path / "recipe.yaml", cached(archive))
     words = ("cache", recipe, "--out", tmp_path / "kept", "--set", "teacher.cache.views=1")
-    status, out, _ = call(monkeypatch, *words)
+    status, out, _ = typed(monkeypatch, *words)
     assert status == 0
     assert f"{tmp_path / 'kept'}: 400 answers (1 view)" in out
     manifest = json.loads((tmp_path / "kept" / "manifest.json").read_text())
@@ -85,7 +86,7 @@ def test_the_command_puts_the_cache_where_it_is_told(archive, tmp_path, monkeypa
 
 def test_without_a_cache_there_is_nothing_to_build(archive, tmp_path, monkeypatch):
     recipe = write(tmp_path / "recipe.yaml", small(archive))
-    status, _, err = call(monkeypatch, "cache", recipe)
+    status, _, err = typed(monkeypatch, "cache", recipe)
     assert status == 2
     assert "teacher.cache: it is missing" in err
     assert err.count("\n") == 1

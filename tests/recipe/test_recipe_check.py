@@ -1,7 +1,8 @@
 import pytest
-from recipe_samples import call, changed, content, large, quiet_run, small, write
+from recipe_samples import changed, content, large, quiet_run, small, write
 
 from tutelage.recipe.check import check
+from typed import typed
 
 
 def test_shares_of_the_gradient_add_up_to_1_and_estimates_are_positive(archive):
@@ -36,7 +37,7 @@ def test_a_term_that_is_hardly_heard_is_told(archive):
 def test_a_check_writes_nothing(archive, tmp_path, monkeypatch):
     path = write(tmp_path / "r.yaml", large(archive))
     before = content(tmp_path)
-    code, out, err = call(monkeypatch, "check", path)
+    code, out, err = typed(monkeypatch, "check", path)
     assert (code, err) == (0, "")
     assert "vgg(widths=[8, 16], per_stage=1)" in out.replace("\n", "")
     assert "estimated time here and now: teacher" in out

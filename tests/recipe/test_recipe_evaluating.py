@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from recipe_samples import call, changed, quiet_run, small, write
+from recipe_samples import changed, quiet_run, small, write
 
 from tutelage.evaluation import mcnemar, right, validate_report
 from tutelage.evaluation.answers import load_answers
 from tutelage.recipe.comparing import _allow_for_several, compare_runs
+from typed import typed
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def runs(archive, tmp_path_factory):
 
 
 def evaluate(monkeypatch, *words):
-    return call(monkeypatch, "evaluate", *words, "--report", "none")
+    return typed(monkeypatch, "evaluate", *words, "--report", "none")
 
 
 class TestEvaluate:
@@ -168,12 +169,12 @@ class TestEvaluate:
         assert not (tmp_path / "evaluations").exists()
 
     def test_an_unknown_part_is_told_before_anything_is_loaded(self, runs, monkeypatch):
-        code, _, error = call(monkeypatch, "evaluate", runs / "a", "--data", runs / "a", "--report", "cots")  # fmt: skip
+        code, _, error = typed(monkeypatch, "evaluate", runs / "a", "--data", runs / "a", "--report", "cots")  # fmt: skip
         assert code == 2
         assert "Did you mean 'cost'" in error
 
     def test_parts_are_named_with_commas_and_their_options_set(self, runs, monkeypatch):
-        code, said, _ = call(
+        code, said, _ = typed(
             monkeypatch, "evaluate", runs / "a", "--data", runs / "a", "--report", "cost,flips",
             "--set", "report.cost.seconds=0.1", "--set", "report.cost.batch=7", "--json",
         )  # fmt: skip
@@ -206,22 +207,22 @@ class TestCompare:
 
     def test_every_face_tells_the_same(self, runs, tmp_path, monkeypatch):
         a, b = runs / "a", runs / "b"
-        code, said, error = call(monkeypatch, "compare", a, b)
+        code, said, error = typed(monkeypatch, "compare", a, b)
         assert (code, error) == (0, "")
         assert "b against a: " in said
-        code, text, _ = call(monkeypatch, "compare", a, b, "--markdown")
+        code, text, _ = typed(monkeypatch, "compare", a, b, "--markdown")
         assert code == 0
         assert text.startswith("### Runs side by side\n\n|  | a | b |")
-        code, text, _ = call(monkeypatch, "compare", a, b, "--json")
+        code, text, _ = typed(monkeypatch, "compare", a, b, "--json")
         assert [run["name"] for run in json.loads(text)["runs"]] == ["a", "b"]
         for name in ("c.json", "c.md"):
-            assert call(monkeypatch, "compare", a, b, "--out", name)[0] == 0
+            assert typed(monkeypatch, "compare", a, b, "--out", name)[0] == 0
         assert json.loads((tmp_path / "c.json").read_text()) == json.loads(text)
         assert (tmp_path / "c.md").read_text().startswith("### Runs")
 
     def test_a_run_against_its_own_evaluation_shows_no_difference(self, runs, monkeypatch):
         assert evaluate(monkeypatch, runs / "a", "--data", runs / "a", "--out", "again")[0] == 0
-        code, said, _ = call(monkeypatch, "compare", runs / "a", "again", "--markdown")
+        code, said, _ = typed(monkeypatch, "compare", runs / "a", "again", "--markdown")
         assert code == 0
         assert "no difference could be shown (McNemar's test, p = 1)" in said
         assert "100.0 % answered alike" in said
@@ -233,11 +234,11 @@ class TestCompare:
         better, worse = (load_answers(f).models["student"] for f in (tmp_path / "t", runs / "a"))
         p = mcnemar(*(right(each.logits, each.targets) for each in (worse, better))).p
         assert row["mcnemar"]["p"] == p
-        said = call(monkeypatch, "compare", tmp_path / "t", runs / "a", "--markdown")[1]
+        said = typed(monkeypatch, "compare", tmp_path / "t", runs / "a", "--markdown")[1]
         assert ("a difference beyond chance" in said) == (p < 0.05)
 
     def test_runs_on_different_test_examples_are_refused(self, runs, tmp_path, monkeypatch):
-        code, _, error = call(monkeypatch, "compare", runs / "a", runs / "other")
+        code, _, error = typed(monkeypatch, "compare", runs / "a", runs / "other")
         assert code == 2
         assert "were tested on different examples (100 of" in error
         # As many examples, but others of them.
@@ -248,7 +249,7 @@ class TestCompare:
         from tutelage.evaluation.answers import save_answers
 
         save_answers(tmp_path / "b", load_answers(runs / "b").models, "0" * 64)
-        code, _, error = call(monkeypatch, "compare", tmp_path / "a", tmp_path / "b")
+        code, _, error = typed(monkeypatch, "compare", tmp_path / "a", tmp_path / "b")
         assert code == 2
         assert "fingerprints" in error
         assert error.count("\n") == 1
@@ -256,7 +257,7 @@ class TestCompare:
     def test_without_kept_answers_figures_stand_without_tests(self, runs, tmp_path, monkeypatch):
         (tmp_path / "old").mkdir()
         (tmp_path / "old" / "report.json").write_bytes((runs / "b" / "report.json").read_bytes())
-        code, said, _ = call(monkeypatch, "compare", runs / "a", tmp_path / "old", "--markdown")
+        code, said, _ = typed(monkeypatch, "compare", runs / "a", tmp_path / "old", "--markdown")
         assert code == 0
         assert "no test can be made, as" in said
         assert "keeps no answers" in said
@@ -266,17 +267,17 @@ class TestCompare:
         [(["a"], "name at least two"), (["a", "a"], "named twice"), (["a", "x"], "no report in")],
     )
     def test_what_is_wrong_is_told_in_a_line(self, runs, monkeypatch, names, message):
-        code, _, error = call(monkeypatch, "compare", *(runs / name for name in names))
+        code, _, error = typed(monkeypatch, "compare", *(runs / name for name in names))
         assert code == 2
         assert message in error
 
     def test_a_report_that_is_none_is_told(self, runs, tmp_path, monkeypatch):
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "report.json").write_text('{"schema": 1}')
-        code, _, error = call(monkeypatch, "compare", runs / "a", tmp_path / "bad")
+        code, _, error = typed(monkeypatch, "compare", runs / "a", tmp_path / "bad")
         assert code == 2
         assert "is no report of this program" in error
-        assert call(monkeypatch, "compare", runs / "a", runs / "b", "--out", "x.txt")[0] == 2
+        assert typed(monkeypatch, "compare", runs / "a", runs / "b", "--out", "x.txt")[0] == 2
 
     def test_several_looks_are_allowed_for(self):
         rows = [{"mcnemar": {"p": p}} for p in (0.03, 0.01, 0.5)] + [{"mcnemar": None}]

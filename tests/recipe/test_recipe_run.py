@@ -7,7 +7,6 @@ import sys
 import pytest
 import yaml
 from recipe_samples import (
-    call,
     changed,
     content,
     large,
@@ -25,6 +24,7 @@ from tutelage.evaluation.schema import validate_report
 from tutelage.models import read_metadata
 from tutelage.recipe import arms, reporting, run, teaching
 from tutelage.recipe.reading import read
+from typed import typed
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_the_student_is_shipped_with_its_classes(finished):
 def test_a_second_run_into_the_folder_is_refused_and_changes_nothing(finished, monkeypatch):
     recipe, folder, _ = finished
     before = content(folder)
-    code, out, err = call(monkeypatch, "run", recipe, "--out", folder)
+    code, out, err = typed(monkeypatch, "run", recipe, "--out", folder)
     assert code == 2
     assert out == ""
     assert err.count("\n") == 1
@@ -124,7 +124,7 @@ def test_to_resume_a_finished_run_changes_nothing_and_tells_the_same(finished, m
     recipe, folder, _ = finished
     before = content(folder)
     words = ["run", recipe, "--set", "about=a try", "--out", folder, "--resume"]
-    code, out, err = call(monkeypatch, *words)
+    code, out, err = typed(monkeypatch, *words)
     assert (code, err) == (0, "")
     assert "its report stands as it is" in out
     assert content(folder) == before
@@ -135,7 +135,7 @@ def test_another_recipe_cannot_go_on_with_the_folder(finished, monkeypatch, chan
     recipe, folder, _ = finished
     before = content(folder)
     words = ["--set", change, "--out", folder, "--resume"]
-    code, _, err = call(monkeypatch, "run", recipe, *words)
+    code, _, err = typed(monkeypatch, "run", recipe, *words)
     assert code == 2
     assert "holds a run of another recipe or other data" in err
     assert content(folder) == before
@@ -145,7 +145,7 @@ def test_there_must_be_a_run_to_go_on_with(finished, monkeypatch, tmp_path):
     recipe, _, _ = finished
     (tmp_path / "empty").mkdir()
     for name in ("nothing", "empty"):
-        code, _, err = call(monkeypatch, "run", recipe, "--out", tmp_path / name, "--resume")
+        code, _, err = typed(monkeypatch, "run", recipe, "--out", tmp_path / name, "--resume")
         assert code == 2
         assert "there is no run to resume in" in err
         assert err.count("\n") == 1
@@ -157,14 +157,14 @@ def test_a_broken_note_of_the_run_is_one_line(finished, monkeypatch, tmp_path):
     recipe, _, _ = finished
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "resolved.yaml").write_bytes(b"\xff\xfe[")
-    code, _, err = call(monkeypatch, "run", recipe, "--out", tmp_path / "broken", "--resume")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", tmp_path / "broken", "--resume")
     assert code == 2
     assert "resolved.yaml cannot be read" in err
 
 
 def test_a_gate_that_fails_is_exit_status_1_with_its_line(archive, monkeypatch, tmp_path):
     recipe = write(tmp_path / "r.yaml", {**small(archive), "gates": {"accuracy": 0.999, "ece": 1}})
-    code, _, err = call(monkeypatch, "run", recipe, "--out", tmp_path / "out")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", tmp_path / "out")
     assert code == 1
     assert err.startswith("tutelage: gate failed: accuracy is 0.")
     assert "(at least 0.999): shown to be missed: its whole 95 % interval, " in err
@@ -172,7 +172,7 @@ def test_a_gate_that_fails_is_exit_status_1_with_its_line(archive, monkeypatch, 
     assert err.count("\n") == 1
     assert "ece" not in err
     assert (tmp_path / "out" / "report.json").exists()
-    assert call(monkeypatch, "run", recipe, "--out", tmp_path / "out", "--resume")[0] == 1
+    assert typed(monkeypatch, "run", recipe, "--out", tmp_path / "out", "--resume")[0] == 1
 
 
 def test_every_section_of_a_recipe_is_used(archive, tmp_path):
@@ -227,7 +227,7 @@ def full_for_weights(*_, **__):
 def test_ctrl_c_while_data_is_loaded_writes_nothing(archive, monkeypatch, tmp_path):
     recipe = write(tmp_path / "r.yaml", small(archive))
     monkeypatch.setattr(run, "load_data", stopped)
-    code, _, err = call(monkeypatch, "run", recipe, "--out", tmp_path / "out")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", tmp_path / "out")
     assert (code, err) == (130, "tutelage: stopped. Nothing was written.\n")
     assert not (tmp_path / "out").exists()
 
@@ -251,14 +251,14 @@ def test_ctrl_c_anywhere_else_tells_how_to_go_on(archive, monkeypatch, tmp_path,
     words = ["run", path, "--set", "about=two words", "--out", tmp_path / "out"]
     with monkeypatch.context() as context:
         context.setattr(room, name, stopped)
-        code, _, err = call(context, *words)
+        code, _, err = typed(context, *words)
     assert code == 130
     assert err.count("\n") == 1
     again = (
         f"Go on with: tutelage run '{path}' --set 'about=two words' --out {tmp_path}/out --resume"
     )
     assert err.endswith(f"{again}\n")
-    code, _, err = call(monkeypatch, *words, "--resume")
+    code, _, err = typed(monkeypatch, *words, "--resume")
     assert (code, err) == (0, "")
     assert (tmp_path / "out" / "MODEL_CARD.md").exists()
 
@@ -279,12 +279,12 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(
     recipe = write(tmp_path / "r.yaml", small(archive))
     with monkeypatch.context() as context:
         context.setattr(room, name, broken)
-        code, _, err = call(context, "run", recipe, "--out", tmp_path / "out")
+        code, _, err = typed(context, "run", recipe, "--out", tmp_path / "out")
     assert code == 2
     assert err.count("\n") == 1
     assert "No space left on device" in err
     assert "--resume" in err
-    code, _, err = call(monkeypatch, "run", recipe, "--out", tmp_path / "out", "--resume")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", tmp_path / "out", "--resume")
     assert (code, err) == (0, "")
 
 

@@ -9,8 +9,10 @@ import time
 
 import pytest
 import torch
-from recipe_samples import call, quiet_run, small, write
+from recipe_samples import quiet_run, small, write
 from safetensors.torch import load_file
+
+from typed import typed
 
 
 def long(archive):
@@ -70,7 +72,7 @@ def test_ctrl_c_in_the_middle_of_the_student_tells_how_to_go_on_bit_for_bit(
     assert said.endswith(f"of 1300. Go on with: tutelage run {recipe} --out {out} --resume\n")
     assert said.count("\n") == 1
     assert not (out / "student.safetensors").exists()
-    code, _, err = call(monkeypatch, "run", recipe, "--out", out, "--resume")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", out, "--resume")
     assert (code, err) == (0, "")
     same(load_file(out / "student.safetensors"), whole)
 
@@ -84,7 +86,7 @@ def killed(recipe, out, kills, chance, monkeypatch):
             process.kill()
             process.communicate()
         more = ("--resume",)
-    code, _, err = call(monkeypatch, "run", recipe, "--out", out, "--resume")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", out, "--resume")
     assert (code, err) == (0, "")
 
 
@@ -129,6 +131,6 @@ def test_a_real_full_disk_is_one_line_and_can_be_gone_on_from(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "File too large" in done.stderr
-    code, _, err = call(monkeypatch, "run", recipe, "--out", out, "--resume")
+    code, _, err = typed(monkeypatch, "run", recipe, "--out", out, "--resume")
     assert (code, err) == (0, "")
     same(load_file(out / "student.safetensors"), whole)

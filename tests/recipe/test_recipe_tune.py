@@ -136,19 +136,21 @@ def test_wrong_candidates_are_refused_before_anything_is_trained(
 
 @pytest.mark.parametrize("rate", [1e4, 1e6])
 def test_a_student_that_collapses_is_never_shipped(archive, tmp_path, monkeypatch, rate):
-    from recipe_samples import call, write
+    from recipe_samples import write
+
+    from typed import typed
 
     recipe = changed({**small(archive), "baseline": False}, "train/learning_rate", rate)
     recipe["teacher"]["train"]["learning_rate"] = 0.05
     path = write(tmp_path / "r.yaml", recipe)
-    code, _, err = call(monkeypatch, "run", path, "--out", tmp_path / "out")
+    code, _, err = typed(monkeypatch, "run", path, "--out", tmp_path / "out")
     assert code == 1
     assert err.count("\n") == 1
     assert err.startswith("tutelage: student-0")
     assert "learning_rate" in err or "learning rate" in err
     assert not (tmp_path / "out" / "student.safetensors").exists()
     assert not (tmp_path / "out" / "report.json").exists()
-    assert call(monkeypatch, "run", path, "--out", tmp_path / "out", "--resume")[0] == 1
+    assert typed(monkeypatch, "run", path, "--out", tmp_path / "out", "--resume")[0] == 1
 
 
 def _fails(*_, **__):
