@@ -4,7 +4,7 @@
     python benchmarks/ship.py runs/ship [--record benchmarks/results/ship.jsonl]
 
 Teacher, student and shipped file are ONNX files in one runtime, on one thread, in turns; teacher
-and student in PyTorch besides. All answer the whole test split. The last lines are JSON, one a model.
+and student in PyTorch besides. All answer the whole test split. Last come lines of JSON.
 """
 
 import argparse

@@ -99,13 +99,13 @@ def deep():
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (lambda: b"", "the image is no PNG or JPEG"),
-        (lambda: b"hello", "the image is no PNG or JPEG"),
-        (lambda: file(picture(), "BMP"), "the image is no PNG or JPEG"),
-        (lambda: file(picture(), "GIF"), "the image is no PNG or JPEG"),
+        (lambda: b"", "the image is no whole PNG or JPEG"),
+        (lambda: b"hello", "the image is no whole PNG or JPEG"),
+        (lambda: file(picture(), "BMP"), "the image is no whole PNG or JPEG"),
+        (lambda: file(picture(), "GIF"), "the image is no whole PNG or JPEG"),
         (lambda: file(picture())[:-40], "the image is not whole"),
         (lambda: file(picture(size=(90, 90)), "JPEG")[:900], "the image is not whole"),
-        (lambda: bomb(60_000, 60_000), "the image is .*60000|60,000 x 60,000|not whole"),
+        (lambda: bomb(60_000, 60_000), "more than 33,554,432 pixels: make it smaller"),
         (lambda: bomb(6_000, 6_000), "is 6,000 x 6,000 pixels, more than 33,554,432"),
         (lambda: bomb(4_000, 4_000), "the image is not whole"),
         (deep, "more than 8 bits a channel"),

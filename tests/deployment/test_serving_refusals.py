@@ -48,8 +48,12 @@ def png(size=(4, 4), mode="L", kind="PNG"):
 def bomb():
     """A PNG that says it has 60,000 x 60,000 pixels."""
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    part = b"IHDR" + head
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + part + struct.pack(">I", zlib.crc32(part))
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    made = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 
 WRONG = {
@@ -79,9 +83,9 @@ WRONG = {
     "npy that lies": (400, NPY, header((10**12,)), "its header says otherwise"),
     "npy below zero": (400, NPY, header((-1,)), "its header says otherwise"),
     "no image": (422, PNG, b"abc", "no whole PNG or JPEG"),
-    "half an image": (422, PNG, png((64, 64), "RGB")[:-60], "no whole PNG or JPEG"),
+    "half an image": (422, PNG, png((64, 64), "RGB")[:-60], "whole"),
     "another image": (422, PNG, png(kind="GIF"), "no whole PNG or JPEG"),
-    "a bomb": (422, PNG, bomb(), "no whole PNG or JPEG"),
+    "a bomb": (422, PNG, bomb(), "make it smaller"),
     "16 bits": (422, PNG, png(mode="I;16"), "more than 8 bits"),
     "broken form": (400, "multipart/form-data; boundary=x", b"--x\r\n", "form is broken"),
     "form of none": (400, "multipart/form-data", b"", "names no boundary"),

@@ -93,7 +93,7 @@ def _wanted(stated: Mapping[str, Any]) -> tuple[int, int, int, float, float]:
 
 def _opened(content: bytes) -> Any:
     """The image with its pixels read, after its claimed size was looked at."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -101,9 +101,14 @@ def _opened(content: bytes) -> Any:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height <= MOST_PIXELS:
                 image.load()
-    except Exception as error:
-        kind = "no PNG or JPEG" if type(error).__name__ == "UnidentifiedImageError" else "not whole"
-        raise DataError(f"the image is {kind} ({_line(error)}): send a whole one.") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"the image says that it has more than {MOST_PIXELS:,} pixels: make it smaller."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise DataError("the image is no whole PNG or JPEG: send one.") from error
+    except Exception as error:  # Pillow raises anything on broken bytes
+        raise DataError(f"the image is not whole ({_line(error)}): send it again.") from error
     if image.width * image.height > MOST_PIXELS:
         raise DataError(
             f"the image is {image.width:,} x {image.height:,} pixels, more than {MOST_PIXELS:,} "
