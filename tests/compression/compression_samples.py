@@ -22,6 +22,17 @@ def validation(first: int, last: int) -> Batch:
     return Batch(found.batch(rows).inputs, found.targets[rows])
 
 
+def drawn(what) -> Observed:
+    """A network as drawn, with statistics of normalisations that are not those of the start."""
+    torch.manual_seed(0)
+    model = build_model(what, classes=10, shape=(1, 28, 28))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                nn.init.uniform_(tensor, 0.3, 1.5)
+    return Observed(model.eval())
+
+
 def trained(what, steps=60) -> Observed:
     """A network that has seen ``64 * steps`` training images."""
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from compression_samples import trained, validation
+from compression_samples import drawn, trained, validation
 from torch import nn
 
 from tutelage.compression import prune
@@ -23,13 +23,7 @@ NETS = {
 
 
 def made(name):
-    torch.manual_seed(0)
-    model = build_model(NETS[name], classes=10, shape=(1, 28, 28))
-    for module in model.modules():  # statistics that are not those of the start
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                nn.init.uniform_(tensor, 0.3, 1.5)
-    return Observed(model.eval())
+    return drawn(NETS[name])
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from compression_samples import shipped, trained, validation
+from compression_samples import drawn, shipped, trained, validation
 from torch import nn
 
 from tutelage.compression import prune
 from tutelage.compression.chain import links_of
 from tutelage.core.errors import ModelError, RecipeError
 from tutelage.evaluation.onnx_model import OnnxModel
-from tutelage.models import Observed, build_model
+from tutelage.models import Observed
 
 NETS = {
     "mlp": {"mlp": {"hidden": [40, 20]}},
@@ -19,13 +19,7 @@ NETS = {
 
 
 def made(name):
-    torch.manual_seed(0)
-    model = build_model(NETS[name], classes=10, shape=(1, 28, 28))
-    for module in model.modules():  # statistics that are not those of the start
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                nn.init.uniform_(tensor, 0.3, 1.5)
-    return Observed(model.eval())
+    return drawn(NETS[name])
 
 
 @pytest.mark.parametrize("name", NETS)
