@@ -34,7 +34,7 @@ def made(tmp_path_factory):
         "student": {"model": {"mlp": {"hidden": [8]}}},
         "objective": ["ce", "kd"],
         "train": {"epochs": 1, "batch_size": 32, "learning_rate": 0.05},
-        "baseline": None,
+        "baseline": {"epochs": 1},
         "report": "none",
         "export": False,
     }
@@ -88,14 +88,32 @@ def test_teacher_student_and_file_stand_side_by_side(made, monkeypatch):
     assert found["data"].startswith("validation examples of ")
 
 
-def test_a_description_is_measured_beside_a_file(made, monkeypatch):
-    started = []
+@pytest.fixture
+def started(monkeypatch):
+    """Fresh processes that were asked for, none of which is started."""
+    asked_for = []
 
     def pretend(start, name, asked):
-        started.append((name, start.asked.get("model")))
+        asked_for.append((name, start.asked.get("model")))
         return {"import_ms": 1.0, "load_ms": 1.0, "first_ms": 1.0, "memory_bytes": 1}
 
     monkeypatch.setattr(bench, "cold", pretend)
+    return asked_for
+
+
+def test_a_baseline_is_measured_with_its_own_weights(made, monkeypatch, started):
+    name = f"{made}:baseline"
+    code, out, err = call(monkeypatch, name, f"{made}:student", "--seconds", "0.3", "--json")
+    assert (code, err) == (0, "")
+    baseline, student = json.loads(out)["models"]
+    assert [baseline["name"], student["name"]] == [name, f"{made}:student"]
+    assert baseline["parameters"] == student["parameters"] == 784 * 8 + 8 + 8 * 10 + 10
+    assert "checkpoint/baseline" in baseline["file"].replace("\\", "/")
+    assert student["file"] == str(made / "student.safetensors")
+    assert started[:2] == [(name, name), (student["name"], student["name"])]
+
+
+def test_a_description_is_measured_beside_a_file(made, monkeypatch, started):
     weights = made / "student.safetensors"
     described = {"model": {"mlp": {"hidden": [8]}}, "weights": str(weights)}
     code, out, err = call(

@@ -11,6 +11,7 @@ from tutelage.data import Splits
 from tutelage.deployment.export import export_onnx
 from tutelage.deployment.formats.formats import FORMATS, format_named
 from tutelage.deployment.parity import Parity
+from tutelage.deployment.placing import sweep
 from tutelage.evaluation.costs.bench import shipped_bytes
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.models import Observed
@@ -71,6 +72,9 @@ def export_words(
     for path in paths.values():
         if path.exists() and not force:
             raise ExportError(f"{path} is there already: choose another --out, or give --force.")
+    if Path(out).is_dir():
+        for each in FORMATS.values():  # what was killed before need not have been of these formats
+            sweep(Path(out) / f"{stem}{each.file}")
     told("loading")
     shelf, asked = Shelf(), _asked(plain(data) if data is not None else None, model)
     splits = data_of(asked, shelf)

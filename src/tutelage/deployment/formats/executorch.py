@@ -3,24 +3,21 @@
 Source: https://docs.pytorch.org/executorch/stable/getting-started.html
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from importlib.util import find_spec
 from json import dumps, loads
 from pathlib import Path
-from typing import Any
-from weakref import WeakSet
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from tutelage.core.batch import Batch
-from tutelage.core.errors import ExportError, ModelError, NotInstalled
+from tutelage.core.batch import Batch, Inputs
+from tutelage.core.errors import ExportError, NotInstalled
 from tutelage.core.quiet import quietly
-from tutelage.deployment.export import _about, _line, _Shipped
-from tutelage.deployment.formats.file_model import Call, FileModel, Opened
-from tutelage.deployment.formats.kept import expected_of, keep_checked, same_answers
+from tutelage.deployment.export import _about, _Shipped
+from tutelage.deployment.formats.alone import alone
+from tutelage.deployment.formats.kept import expected_of, keep_checked
 from tutelage.deployment.formats.resize import fix_sizes
 from tutelage.deployment.formats.torch_program import traced
 from tutelage.deployment.parity import Parity
@@ -30,7 +27,6 @@ WHAT = "the ExecuTorch file"
 MOST = 32
 """Examples that a file takes at once where nothing else is said: its memory is planned so."""
 
-_WORDS = "tutelage_about"  # a method that returns what is written into the file
 _CHILD = Path(__file__).with_name("executorch_child.py")
 _TRACED = 17  # torch takes another way for convolutions under 16, and notes it as a bound
 
@@ -69,14 +65,15 @@ def export_executorch(
     if most < _TRACED:
         raise ExportError(f"most is {most}, and at least {_TRACED} is needed.")
     observed, expected = expected_of(model, examples, tuple(names))
-    _installed()
+    if find_spec("executorch") is None:
+        raise NotInstalled('.pte files need ExecuTorch: pip install "tutelage[edge]".')
     about = _about(examples.inputs, names, source)
 
     def write(made: Path) -> None:
         _write(observed, examples, about, most, made)
 
     def check(made: Path) -> Parity:
-        return same_answers(open_executorch(made), examples.inputs, expected, tolerance, WHAT)
+        return _checked(made, examples.inputs, expected, tolerance)
 
     return keep_checked(Path(path), write, check, WHAT)
 
@@ -92,114 +89,24 @@ def _write(
             program = traced(shipped, examples.inputs, rows=_TRACED, most=most)
             program.example_inputs = None
             torch.export.save(program, traced_file)
-        done = subprocess.run(
-            [sys.executable, "-P", str(_CHILD), str(traced_file), str(made)],
-            input=dumps(about),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        alone((str(_CHILD), "lower", str(traced_file), str(made)), dumps(about), "lowers the model")
     finally:
         traced_file.unlink(missing_ok=True)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ExportError(f"ExecuTorch cannot lower the model: {last[:200]}")
 
 
-def open_executorch(path: Path) -> FileModel:
-    """Open a ``.pte`` file; its threads are those of the whole process.
-
-    Raises:
-        ModelError: ExecuTorch cannot open it.
-        NotInstalled: ExecuTorch is not there.
-    """
-    runtime, verification, library = _installed()
+def _checked(made: Path, inputs: Inputs, expected: Tensor, tolerance: float) -> Parity:
+    """Let a child ask the file: whatever ExecuTorch does to a process, it does it to that one."""
+    given, spare = Batch(inputs).inputs, made.with_name("examples.safetensors")
+    tensors = {"": given} if isinstance(given, Tensor) else dict(given)
+    tensors = {f"input.{name}": each.contiguous() for name, each in tensors.items()}
     try:
-        with quietly(), _mute():
-            program = runtime.get().load_program(path, verification=verification.Minimal)
-            file = _File(program)
-            about = _about_of(program)
-            most = int(file.method().metadata.input_tensor_meta(0).sizes()[0])
-    except Exception as error:  # everything is a RuntimeError
-        raise ModelError(
-            f"{path} cannot be loaded by ExecuTorch: {_line(error)}: name a whole .pte file with "
-            "a method 'forward'."
-        ) from error
-
-    def prepared(feed: dict[str, Any], threads: int) -> Call:
-        given = [torch.from_numpy(array) for array in feed.values()]
-        with quietly(), _mute():
-            _set_threads(library, threads)
-            file.method()
-        return lambda: file.method().execute(given)
-
-    return FileModel(
-        path,
-        "executorch",
-        Opened(
-            prepared,
-            lambda raw: raw[0].clone(),
-            tuple(loads(about.get("tutelage.input_shape", "{}"))),
-            about,
-            most=most,
-        ),
-    )
-
-
-class _File:
-    """A program, and its method while the pool of threads is the one that it was loaded with."""
-
-    def __init__(self, program: Any):
-        self._program, self._method = program, None
-        _OPEN.add(self)
-
-    def method(self) -> Any:
-        if self._method is None:
-            self._method = self._program.load_method("forward")
-        return self._method
-
-    def forget(self) -> None:
-        self._method = None
-
-
-_OPEN: WeakSet[_File] = WeakSet()
-
-
-def _set_threads(library: Any, threads: int) -> None:
-    """For all files of this process: there is one pool, and methods point into it."""
-    if library._threadpool_get_thread_count() != threads:
-        for each in _OPEN:
-            each.forget()  # before its pool is gone: answering with it would crash
-        library._unsafe_reset_threadpool(threads)
-
-
-def _about_of(program: Any) -> dict[str, str]:
-    if _WORDS not in program.method_names:
-        return {}
-    words = program.load_method(_WORDS).execute([])[0]
-    found = loads(bytes(words.tolist()).decode())
-    return {str(key): str(value) for key, value in found.items()}
-
-
-def _installed() -> tuple[Any, Any, Any]:
-    try:
-        with quietly(), _mute():
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime, Verification
-    except ImportError as error:
-        raise NotInstalled('.pte files need ExecuTorch: pip install "tutelage[edge]".') from error
-    return Runtime, Verification, portable_lib
-
-
-@contextmanager
-def _mute() -> Iterator[None]:
-    """Nothing that compiled code writes to standard error is seen; errors come back as errors."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
+        save_file({"expected": expected.contiguous(), **tensors}, spare)
+        words = alone(
+            (str(_CHILD), "check", str(made), str(spare)), str(tolerance), "answers real examples"
+        )
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        spare.unlink(missing_ok=True)
+    found = loads(words)
+    if "error" in found:
+        raise ExportError(found["error"])
+    return Parity(**found)

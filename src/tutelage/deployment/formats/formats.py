@@ -36,7 +36,7 @@ FORMATS: Mapping[str, Format] = {
         Format("openvino", ".xml", "openvino", _IR),
         Format("openvino_int8", "-int8.xml", "openvino", _IR),
         Format("torch", ".pt2", None, (f"{_ROOM}.torch_program", "open_program")),
-        Format("executorch", ".pte", "edge", (f"{_ROOM}.executorch", "open_executorch")),
+        Format("executorch", ".pte", "edge", (f"{_ROOM}.executorch_file", "open_executorch")),
     )
 }
 """All of them."""

@@ -13,6 +13,7 @@ from tutelage.core.errors import ExportError, NotInstalled, ShapeMismatch
 from tutelage.deployment.export import _answers, _line
 from tutelage.deployment.formats.file_model import FileModel
 from tutelage.deployment.parity import Parity, compared
+from tutelage.deployment.placing import sweep
 from tutelage.models.observed import Frozen, Observed
 
 _Found = TypeVar("_Found")
@@ -39,6 +40,7 @@ def keep_checked(
     spare = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
+            _sweep(path, spare)
             spare.mkdir(parents=True)
         except OSError as error:
             raise ExportError(
@@ -57,6 +59,13 @@ def keep_checked(
     finally:
         shutil.rmtree(spare, ignore_errors=True)
     return found
+
+
+def _sweep(path: Path, spare: Path) -> None:
+    """Remove what killed exports left; one of them may have had this process's number."""
+    if path.parent.is_dir():
+        shutil.rmtree(spare, ignore_errors=True)
+        sweep(path)
 
 
 def _name(spare: Path, path: Path) -> None:
