@@ -247,9 +247,12 @@ def test_a_version_that_is_wrong_since_its_swap_is_rolled_back_once(monkeypatch,
         return SimpleNamespace(digest=OLD)
 
     registry = SimpleNamespace(
-        rollback=rollback, resolve=lambda words: SimpleNamespace(folder=model)
+        rollback=rollback,
+        resolve=lambda words: SimpleNamespace(
+            folder=model, words="fashion/2", digest=digest(model)
+        ),
     )
-    monkeypatch.setattr(watched, "_registry", lambda words: registry)
+    monkeypatch.setattr(watched, "_registry", lambda words, package: registry)
     words = ("fashion", "--traffic", folder, *ASK, "--rule", "2/2", "--registry", tmp_path / "home")
     words += ("--labels", tmp_path / "labels.csv", "--policy", tmp_path / "policy.yaml")
     code, said, err = call(monkeypatch, *words)

@@ -21,6 +21,7 @@ from tutelage.data.audit import audit
 from tutelage.data.audit.card import data_card
 from tutelage.deployment import package as packing
 from tutelage.deployment.manifest import MODELS, PAPERS
+from tutelage.deployment.reference import REFERENCE
 from tutelage.deployment.rmf import nist_ai_rmf
 from tutelage.deployment.verify import verify
 from tutelage.recipe.packaging import package_run
@@ -37,7 +38,7 @@ def copied(tmp_path):
 
 def test_all_that_is_promised_is_in_it_and_nothing_else():
     names = set(contents(signed=True))
-    assert names == {*MODELS[:2], *PAPERS, "manifest.json", "signature.json"}
+    assert names == {*MODELS[:2], REFERENCE, *PAPERS, "manifest.json", "signature.json"}
     run = yaml.safe_load((finished_run() / "resolved.yaml").read_text())
     manifest = data("manifest.json")
     assert manifest["run"] == {

@@ -46,7 +46,7 @@ def network(value=1.0, outside=False, width=10):
 @pytest.mark.parametrize("put", [archive, folder])
 def test_a_whole_package_is_whole_signed_or_not(put, tmp_path, key):
     found = verify(put(tmp_path / "p.zip", contents()))
-    assert found.files == 9
+    assert found.files == 10
     assert found.bytes == sum(len(c) for n, c in contents().items() if n != "manifest.json")
     assert found.signature.startswith("unsigned")
     signed = put(tmp_path / "s.zip", contents(signed=True))

@@ -52,6 +52,7 @@ def test_a_run_leaves_all_that_it_promises(finished):
         "answers.safetensors",
         "checkpoint",
         "log.jsonl",
+        "reference.safetensors",
         "report.html",
         "report.json",
         "report.md",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tutelage.recipe.watching import Watch
 
 _SHOWN = 8
+_WORDS = re.compile(r"(?!.*\.zip$)[\w.-]{1,64}([@/][\w.-]{1,64})?")  # of the registry
 _RULE = re.compile(r"(\d+)(?:/(\d+))?")
 
 
@@ -209,7 +210,7 @@ def _registry(words: str | None, package: str) -> "Registry":
     from tutelage.core.errors import RecipeError
     from tutelage.deployment.registry import Registry
 
-    if Path(package).suffix == ".zip" and not Path(package).exists():
+    if not Path(package).exists() and not _WORDS.fullmatch(package):
         raise RecipeError(f"there is no package {package!r:.200}: check its path.")
     return Registry.at(words)
 

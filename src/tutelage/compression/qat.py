@@ -1,6 +1,7 @@
 """A student that learns with the rounding of its own int8 file, and that file.
 
-Quantisation-aware training: Jacob et al., 2017, arXiv:1712.05877; with a teacher, Polino, Pascanu,
+Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference, 2017, arXiv:1712.05877; with a teacher, Polino, Pascanu,
 Alistarh, 2018, arXiv:1802.05668. Torchao's PT2E was weighed and left: it gives back a graph
 without module paths, so that features could not be matched while the student learns.
 """

@@ -196,7 +196,9 @@ def _temperature(found: _Run) -> float | None:
     """What the shipped file divides its logits by: a healed network has one of its own."""
     if found.ships.compressed:
         chosen = sweep_of(found.report)
-        return None if chosen is None else chosen[0]["temperature"]
+        if chosen is not None:
+            temperature: float | None = chosen[0]["temperature"]
+            return temperature
     path = found.folder / MODELS[1]
     return temperature_of(path) if TEMPERATURE in read_metadata(path) else None
 

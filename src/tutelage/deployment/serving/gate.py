@@ -11,11 +11,12 @@ class Gate:
 
     What an example costs is measured while answers come back, so it holds parsing, the model, and
     the turning down of others. An example is let in while those before it are done within the
-    allowed wait: never fewer than two (one runs, one waits), never more than the queue holds.
+    allowed wait: never fewer than two (one runs, one waits), never more than the queue holds. Where
+    no wait is allowed, one at a time: a model that runs in the event loop gains nothing by two.
 
     A burst into a server that was idle is let in too, as many as fit into half of the idle time,
-    at most eight times the limit. Under a load that does not end there is no idle time, and so few
-    are let in beyond the limit that the 99th percentile does not notice.
+    at most eight times the limit or sixteen. Under a load that does not end there is no idle time,
+    and so few are let in beyond the limit that the 99th percentile does not notice.
 
     Args:
         most: Examples within the server at most.
@@ -42,7 +43,7 @@ class Gate:
         self._last = 0.0
         self._idle: float | None = None  # since when nobody is inside
         self._judge()
-        self._spare = 8.0 * self.limit  # how many more may come in a burst
+        self._spare = self._burst  # how many more may come in a burst
 
     @property
     def closed(self) -> bool:
@@ -89,9 +90,13 @@ class Gate:
         """Whole seconds after which it is worth to ask again."""
         return max(1, math.ceil(self.waiting * self.each))
 
+    @property
+    def _burst(self) -> float:
+        return max(16.0, 8.0 * self.limit)
+
     def _gain(self, examples: float) -> None:
-        self._spare = min(8.0 * self.limit, self._spare + examples)
+        self._spare = min(self._burst, self._spare + examples)
 
     def _judge(self) -> None:
         fit = int(self.allowed / max(self.each, 1e-6) + 1e-9) + 1
-        self.limit = min(self.most, max(2, fit))
+        self.limit = min(self.most, max(2 if self.allowed else 1, fit))

@@ -17,6 +17,7 @@ from typing import Any
 from tutelage.core.errors import NotInstalled, PackageError, RecipeError
 from tutelage.deployment.serving.afterwards import Afterwards
 from tutelage.deployment.serving.app import App
+from tutelage.deployment.serving.batching import SHORT
 from tutelage.deployment.serving.gate import Gate
 from tutelage.deployment.serving.holder import Holder, Resolve
 from tutelage.deployment.serving.log import log
@@ -151,8 +152,11 @@ def _gate(holder: Holder, settings: Settings) -> Gate:
 
 
 def _allowed(holder: Holder) -> float:
-    """Seconds to wait for others: about what an answer takes alone, so that no more than twice."""
-    return holder.seconds + 2 * _OVERHEAD
+    """Seconds to wait for others: about what an answer takes alone, so that no more than twice.
+
+    None for a model that is run in the event loop: the loop does one thing after the other.
+    """
+    return 0.0 if holder.seconds <= SHORT else holder.seconds + 2 * _OVERHEAD
 
 
 def _recorder(folder: Path | None, keep: float) -> Callable[[str], Any] | None:
