@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnxruntime.quantization import (
 from test_serving_base import LABELS, SHAPE, graph, package
 
 from tutelage.core.errors import PackageError, RecipeError
+from tutelage.deployment.serving import batching
 from tutelage.deployment.serving.batching import Batcher, Item, answered
 from tutelage.deployment.serving.exits import Exits
 from tutelage.deployment.serving.gate import Gate
@@ -81,6 +83,26 @@ def test_requests_of_one_moment_share_a_run_and_get_their_own_rows(tmp_path):
     assert sizes == [13]
     for part, logits in zip(parts, found, strict=True):
         np.testing.assert_allclose(logits, model.answer({"inputs": part}), rtol=1e-5)
+
+
+def test_a_quick_model_answers_in_the_event_loop_and_a_slow_one_in_a_thread(tmp_path, monkeypatch):
+    model = made(tmp_path, "float")
+
+    async def ask():
+        loop = asyncio.get_running_loop()
+        batcher = Batcher(16, 0.01, lambda count, oldest, now: None)
+        done = []
+        for short in (math.inf, math.inf, 0.0):
+            monkeypatch.setattr(batching, "SHORT", short)
+            item = Item(model, {"inputs": DRAWN[:1]}, 0.0, loop.create_future())
+            batcher.submit(item)
+            done.append(item.answer.done())
+            logits = await item.answer
+            np.testing.assert_allclose(logits, model.answer({"inputs": DRAWN[:1]}), rtol=1e-5)
+        batcher.close()
+        return done
+
+    assert asyncio.run(ask())[1:] == [True, False]
 
 
 def test_an_input_that_the_model_cannot_answer_spoils_no_other(tmp_path):
