@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from registry_samples import die, ended, filled, forked, packages, states
+from registry_samples import die, filled, lived, packages, states
 from tutelage.core.errors import TutelageError
 from tutelage.deployment.registry import Registry, entering, moves, runs, store
 from tutelage.deployment.registry import packages as kept
@@ -67,7 +67,7 @@ def _add(place, plant):
 @pytest.mark.parametrize("plant", POINTS.values(), ids=POINTS)
 def test_a_killed_add_is_there_whole_or_not_at_all(plant, place):
     before = states(place)
-    assert ended(forked(_add, place, plant)) == KILLED
+    assert lived(_add, place, plant) == KILLED
     assert states(place) == before
     with Registry(place) as registry:
         assert registry.resolve("digits").number == 2
@@ -102,7 +102,7 @@ def _promote(place, plant):
 
 @pytest.mark.parametrize("plant", MOVES.values(), ids=MOVES)
 def test_a_killed_promotion_leaves_the_old_version(plant, place):
-    assert ended(forked(_promote, place, plant)) == KILLED
+    assert lived(_promote, place, plant) == KILLED
     with Registry(place) as registry:
         assert registry.resolve("digits").number == 2
         stopped = [each for each in registry.history("digits") if not each.done]
@@ -129,7 +129,7 @@ BACK = {
 
 @pytest.mark.parametrize("plant", BACK.values(), ids=BACK)
 def test_a_killed_rollback_can_be_made_again(plant, place):
-    assert ended(forked(_rollback, place, plant)) == KILLED
+    assert lived(_rollback, place, plant) == KILLED
     with Registry(place) as registry:
         assert registry.resolve("digits").number == 2
         assert registry.rollback("digits").number == 1
@@ -147,7 +147,7 @@ def _after_the_move(place):
 
 
 def test_a_kill_after_the_move_is_a_promotion(place):
-    assert ended(forked(_after_the_move, place)) == KILLED
+    assert lived(_after_the_move, place) == KILLED
     with Registry(place) as registry:
         assert registry.resolve("digits").number == 3
         assert registry.history("digits")[-1].done
@@ -167,11 +167,11 @@ def _first(place):
 
 def test_a_kill_while_the_tables_are_made_leaves_no_half_of_them(tmp_path):
     place = tmp_path / "new"
-    assert ended(forked(_first, place)) == KILLED
+    assert lived(_first, place) == KILLED
     assert not (place / "registry.db").exists()
     assert Registry(place).names() == []
     assert [path.name for path in place.iterdir() if "tmp" in path.name]
-    assert ended(forked(_again, place)) == 0
+    assert lived(_again, place) == 0
     assert Registry(place).names() == ["digits"]
     assert not [path.name for path in place.iterdir() if "tmp" in path.name]
 
@@ -199,7 +199,7 @@ def _full(place, most):
 def test_a_full_disk_is_one_line_and_nothing_half_there(most, place):
     size = (place / "registry.db").stat().st_size
     before = states(place)
-    assert ended(forked(_full, place, size // 2 if most < 0 else most)) == 0
+    assert lived(_full, place, size // 2 if most < 0 else most) == 0
     assert states(place) == before
     assert not [path for path in (place / "packages").iterdir() if path.name.startswith(".")]
     with Registry(place) as registry:
@@ -218,7 +218,7 @@ def _offline(place):
 
 
 def test_nothing_is_sent_anywhere(place, capfd):
-    assert ended(forked(_offline, place)) == 0
+    assert lived(_offline, place) == 0
     assert capfd.readouterr() == ("", "")
     assert store._UNSAID["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
