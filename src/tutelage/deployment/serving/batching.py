@@ -66,24 +66,13 @@ class Batcher:
         return len(self._queue)
 
     def submit(self, item: Item) -> None:
-        """Put a request in line; its ``answer`` is set later, or at once where that is quick."""
+        """Put a request in line; its ``answer`` is set later."""
         self._queue.append(item)
-        if (
-            len(self._queue) == 1
-            and self.coming == 0
-            and not self._busy
-            and self._quick(item.count)
-        ):
-            self._start()
-        else:
-            self._plan()
+        self._plan()
 
     def close(self) -> None:
         """End the thread, after the batch that it works on."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _quick(self, count: int) -> bool:
-        return self._each * count <= SHORT
 
     def _plan(self) -> None:
         """Begin when all that came in this turn of the loop is in line."""
@@ -101,7 +90,7 @@ class Batcher:
             self._loop.call_later(min(left, 0.001), self._start)
             return
         batch = self._take()
-        if self._quick(sum(item.count for item in batch)):
+        if self._each * sum(item.count for item in batch) <= SHORT:
             self._finish(batch, *self._run(batch))
             return
         self._busy = True
