@@ -144,7 +144,7 @@ def test_files_alone_need_no_data_and_twice_the_same_shows_the_noise(made, monke
     ("words", "told"),
     [
         (["nowhere.onnx"], "there is no ONNX file 'nowhere.onnx'"),
-        (["nowhere"], "--data is not given, and 'nowhere' does not say"),
+        (["nowhere"], "there is no model 'nowhere': check its path"),
         (["nowhere", "--data", "FOLDER"], "model: got 'nowhere': give a run folder"),
         (["{model: mlp, weights: w.safetensors}"], "--data is not given"),
         (["FILE", "--preset", "fone"], "no preset 'fone'. Did you mean 'phone'"),

@@ -131,11 +131,17 @@ def _own_data(words: Sequence[str | Data]) -> str | None:
         if folder is not None and (folder / "resolved.yaml").is_file():
             return str(folder)
     for each in words:
-        if not _is_file(each):
+        if _is_file(each):
+            continue
+        if isinstance(each, str) and _folder(each) is None and not Path(each).exists():
             raise RecipeError(
-                f"--data is not given, and {each!r:.200} does not say what it is asked: give "
-                "--data, a source, a recipe or a run folder."
+                f"there is no model {each!r:.200}: check its path (a run folder, or a file ending "
+                f"in {', '.join(SUFFIXES)})."
             )
+        raise RecipeError(
+            f"--data is not given, and {each!r:.200} does not say what it is asked: give --data, a "
+            "source, a recipe or a run folder."
+        )
     return None
 
 
