@@ -106,7 +106,10 @@ def test_download_off_says_where_it_looked(nowhere):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no gzip", "cannot read"), (gzip.compress(b"other", mtime=0), "is not Fashion-MNIST's: SHA-256")],
+    [
+        (b"no gzip", "cannot read"),
+        (gzip.compress(b"other", mtime=0), "is not Fashion-MNIST's: SHA-256"),
+    ],
 )
 def test_a_wrong_download_leaves_nothing_behind(nowhere, served, monkeypatch, content, message):
     (nowhere / "web").mkdir()
