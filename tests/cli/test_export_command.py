@@ -106,7 +106,8 @@ def test_every_format_is_made_and_measured_in_fresh_processes(
         (["RUN", "--to", "openvno"], "Did you mean 'openvino"),
         (["RUN", "--to", "onnx", "--from", "nobody"], "expected student or shipped"),
         (["RUN", "--to", "torch", "--from", "shipped"], "torch is made from the torch model"),
-        (["nowhere", "--to", "onnx"], "--data is not given"),
+        (["nowhere", "--to", "onnx"], "there is no model 'nowhere': check its path"),
+        (["{model: mlp, weights: w.safetensors}", "--to", "onnx"], "--data is not given"),
         (["nowhere", "--to", "onnx", "--from", "shipped"], "--from shipped: there is no"),
     ],
 )

@@ -102,9 +102,12 @@ def _source(words: str | Data, of: str) -> str | Data:
 def _asked(data: str | Data | None, model: str) -> str | Data:
     if data is not None:
         return data
-    for folder in (Path(model), Path(model.rpartition(":")[0] or model)):
+    places = (Path(model), Path(model.rpartition(":")[0] or model))
+    for folder in places:
         if (folder / "resolved.yaml").is_file():
             return str(folder)
+    if not model.startswith("{") and not any(place.exists() for place in places):
+        raise RecipeError(f"there is no model {model!r:.200}: check its path.")
     raise RecipeError(
         f"--data is not given, and {model!r:.200} does not say what it is checked on: give --data, "
         "a source, a recipe or a run folder."

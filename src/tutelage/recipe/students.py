@@ -1,5 +1,7 @@
 """One student of a plan: taught by a teacher, by kept answers, by nobody; or by labels alone."""
 
+from collections.abc import Callable
+
 from tutelage.core.outputs import Answers
 from tutelage.core.seeds import derive
 from tutelage.data import labelled
@@ -21,7 +23,7 @@ def student_of(
     *,
     may_collapse: bool = False,
 ) -> Trained:
-    """Train it, or take it from the folder where it is finished already.
+    """The plan's student with its first weights, taught; see `taught_arm`.
 
     Args:
         made: The plan.
@@ -32,13 +34,47 @@ def student_of(
         desk: Folder and console.
         may_collapse: Whether a network that learnt nothing is a result.
     """
+    return taught_arm(
+        made,
+        lambda: made.learning(seed, network),
+        teacher,
+        seed,
+        label,
+        desk,
+        may_collapse=may_collapse,
+    )
+
+
+def taught_arm(
+    made: Plan,
+    make: Callable[[], Observed],
+    teacher: Answers,
+    seed: int,
+    label: str,
+    desk: Desk,
+    *,
+    purpose: str = "run",
+    may_collapse: bool = False,
+) -> Trained:
+    """Teach a network as the plan teaches, or take it from the folder where it is finished already.
+
+    Args:
+        made: The plan.
+        make: Makes the network with the weights it starts from.
+        teacher: Who answers.
+        seed: Of order, augmentation and dropout, together with ``purpose``.
+        label: Names the arm.
+        desk: Folder and console.
+        purpose: Another one draws other orders of the same seed.
+        may_collapse: Whether a network that learnt nothing is a result.
+    """
     return train_arm(
         label,
-        lambda: made.learning(seed, network),
+        make,
         lambda learner: made.setting(learner, teacher, seed),
         made.splits.train,
         train=made.train,
-        seed=derive(seed, "run"),
+        seed=derive(seed, purpose),
         validation=made.splits.validation,
         desk=desk,
         fixed=fixed_views(made.cache),

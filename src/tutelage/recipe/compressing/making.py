@@ -13,17 +13,16 @@ from tutelage.core import registry
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, Diverged, ExportError, ModelError
 from tutelage.core.outputs import Answers
-from tutelage.core.seeds import derive
 from tutelage.deployment import export_onnx
 from tutelage.models import Observed, Tempered
-from tutelage.recipe.arms import Desk, Trained, measure, train_arm
+from tutelage.recipe.arms import Desk, Trained, measure
 from tutelage.recipe.caching import answers
 from tutelage.recipe.calibrating import calibrated
 from tutelage.recipe.compressing.planning import healing
 from tutelage.recipe.compressing.tree import STUDENT, Node
-from tutelage.recipe.kept import fixed_views
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.sections import Train
+from tutelage.recipe.students import taught_arm
 from tutelage.recipe.teaching import Taught
 
 FOLDER = "compressed"
@@ -182,18 +181,8 @@ def calibration(made: Plan, examples: int) -> Batch:
 
 def _taught(made: Plan, smaller: Trained, teacher: Answers, seed: int, desk: Desk) -> Trained:
     """A compressed student, taught as the student was."""
-    return train_arm(
-        smaller.label,
-        smaller.model.train,  # it was answering until now
-        lambda learner: made.setting(learner, teacher, seed),
-        made.splits.train,
-        train=made.train,
-        seed=derive(seed, "heal"),
-        validation=made.splits.validation,
-        desk=desk,
-        fixed=fixed_views(made.cache),
-        several=made.several,
-    )
+    start = smaller.model.train  # it was answering until now
+    return taught_arm(made, start, teacher, seed, smaller.label, desk, purpose="heal")
 
 
 def _healed(unhealed: float, ready: Trained) -> dict[str, Any]:
