@@ -6,9 +6,8 @@ In this order: latency with one client alone; capacity (clients that ask again a
 several numbers of them); half of the capacity; ``--times`` the capacity, at fixed moments whether
 answered or not; the same for a third of the time with a swap and a rollback meanwhile. Each answer
 is held against the logits that its version gave to its input alone. Latency is from the write of a
-request to the last byte of its answer. Under load it is taken by a probe, a process of its own that
-asks once and again beside the crowd: the crowd's process is busy itself, and sees answers late (its
-own figures are ``crowd_p50_ms`` and ``crowd_p99_ms``). All run beside the server on the same
+request to the arrival of the last byte of its answer, as the kernel stamps it: a busy client that
+reads it late adds nothing. The clients run beside the server on the same
 machine, which costs it time. A request whose moment comes while all connections wait for an answer
 is not sent: it counts as unsent, and ``offered`` is what was sent.
 """
@@ -21,11 +20,12 @@ import os
 import selectors
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +34,7 @@ import numpy as np
 from tutelage.deployment.serving.model import ServedModel
 
 RESULTS = Path(__file__).parent / "results" / "serve_load.jsonl"
+_STAMPED = getattr(socket, "SO_TIMESTAMPNS", 35)
 KINDS = 64  # different requests
 
 
@@ -107,11 +108,9 @@ def _measured(options, pid, port, requests, truth, served, packages) -> dict:
 
 
 def _figures(found: dict, truth: dict) -> dict:
-    crowd, probe = np.array(found["times"]) * 1000, found["probe"]
-    times = crowd if probe is None else np.array(probe["times"]) * 1000
+    times = np.array(found["times"]) * 1000
     wrong, versions = 0, Counter()
-    answers = found["answers"] + (probe["answers"] if probe else [])
-    for number, body in answers:
+    for number, body in found["answers"]:
         answer = json.loads(body)
         expected = truth[answer["version"]][number]
         logits = np.array(answer["predictions"][0]["logits"])
@@ -119,12 +118,8 @@ def _figures(found: dict, truth: dict) -> dict:
         wrong += not np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
     p50, p99, p999 = np.quantile(times, (0.5, 0.99, 0.999)) if len(times) else (-1, -1, -1)
     statuses = found["statuses"]
-    more = probe["statuses"] if probe else Counter()
-    other = {k: v for k, v in (statuses + more).items() if k not in ("200", "503")}
-    crowd_p50, crowd_p99 = np.quantile(crowd, (0.5, 0.99)) if len(crowd) else (-1, -1)
+    other = {k: v for k, v in statuses.items() if k not in ("200", "503")}
     return {
-        "crowd_p50_ms": round(float(crowd_p50), 2),
-        "crowd_p99_ms": round(float(crowd_p99), 2),
         "measured": len(times),
         "offered_per_second": round(sum(statuses.values()) / found["seconds"]),
         "answered_per_second": round(found["good"] / found["seconds"]),
@@ -133,9 +128,9 @@ def _figures(found: dict, truth: dict) -> dict:
         "p999_ms": round(float(p999), 2),
         "shed": statuses.get("503", 0),
         "shed_p99_ms": round(found["shed_p99"] * 1000, 2),
-        "failed": sum(other.values()) + found["lost"] + (probe["lost"] if probe else 0),
+        "failed": sum(other.values()) + found["lost"],
         "unsent": found["unsent"],
-        "checked": len(answers),
+        "checked": len(found["answers"]),
         "wrong": wrong,
         "versions": dict(versions),
     }
@@ -178,17 +173,11 @@ def _senders(port, requests, processes, connections, seconds, rate) -> dict:
         children.append(context.Process(target=_send, args=words))
         children[-1].start()
         ends.append(here)
-    if rate:
-        probe, there = context.Pipe(duplex=False)
-        children.append(context.Process(target=_probe, args=(there, port, requests, seconds)))
-        children[-1].start()
     found = [end.recv() for end in ends]
-    probed = probe.recv() if rate else None
     for child in children:
         child.join()
     sheds = [each["shed_p99"] for each in found]
     return {
-        "probe": probed,
         "seconds": seconds,
         "good": sum(each["good"] for each in found),
         "unsent": sum(each["unsent"] for each in found),
@@ -226,27 +215,14 @@ def _send(pipe, port, requests, connections, seconds, rate) -> None:
     pipe.send(facts)
 
 
-def _probe(pipe, port, requests, seconds) -> None:
-    """One client that asks every few milliseconds, whatever the crowd does."""
-    client, dice = Client(port, requests, 1), np.random.default_rng(1)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end and not client.lost:
-        client.ask()
-        while not client.free and not client.lost:
-            client.collect(5.0)
-        time.sleep(dice.uniform(0.002, 0.006))
-    words = {"times": client.times, "answers": client.answers, "statuses": client.statuses}
-    pipe.send({**words, "lost": client.lost})
-
-
 class Client:
     """Raw sockets that are kept open, one request on each at a time."""
 
     def __init__(self, port: int, requests: list[bytes], connections: int):
         self.requests, self.number = requests, os.getpid() % KINDS
         self.selector = selectors.DefaultSelector()
-        self.free: list[socket.socket] = []
-        self.asked: dict[socket.socket, tuple[float, int]] = {}
+        self.free: deque[socket.socket] = deque()  # in turns: the server drops who stays silent
+        self.asked: dict[socket.socket, tuple[int, int]] = {}
         self.parts: dict[socket.socket, bytes] = {}
         self.times: list[float] = []
         self.sheds: list[float] = []
@@ -256,21 +232,21 @@ class Client:
         for _ in range(connections):
             made = socket.create_connection(("127.0.0.1", port))
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, _STAMPED, 1)
             self.selector.register(made, selectors.EVENT_READ)
             self.free.append(made)
 
     def ask(self) -> None:
         """Send the next request on a free connection."""
-        end, self.number = self.free.pop(), (self.number + 1) % KINDS
-        self.asked[end] = (time.perf_counter(), self.number)
+        end, self.number = self.free.popleft(), (self.number + 1) % KINDS
+        self.asked[end] = (time.time_ns(), self.number)
         end.sendall(self.requests[self.number])
 
     def collect(self, seconds: float) -> None:
         """Take what was answered; wait at most some seconds for the first."""
         for key, _ in self.selector.select(seconds):
             end = key.fileobj
-            data = end.recv(65_536)
-            now = time.perf_counter()
+            data, stamps, _, _ = end.recvmsg(65_536, 64)
             if not data:
                 self.selector.unregister(end)
                 self.lost += 1
@@ -280,17 +256,24 @@ class Client:
             if not found or len(body) < int(head.partition(b"content-length: ")[2].split(b"\r")[0]):
                 self.parts[end] = data
                 continue
-            self._answered(end, data[9:12].decode(), body, now)
+            self._answered(end, data[9:12].decode(), body, _moment(stamps))
 
-    def _answered(self, end: socket.socket, status: str, body: bytes, now: float) -> None:
+    def _answered(self, end: socket.socket, status: str, body: bytes, now: int) -> None:
         asked, number = self.asked.pop(end)
+        took = (now - asked) / 1e9
         self.statuses[status] += 1
         self.free.append(end)
         if status == "200":
-            self.times.append(now - asked)
+            self.times.append(took)
             self.answers.append((number, body))
         elif len(self.sheds) < 500_000:
-            self.sheds.append(now - asked)
+            self.sheds.append(took)
+
+
+def _moment(stamps: list) -> int:
+    """When the last bytes reached this machine's network, nanoseconds: not when they were read."""
+    seconds, nanoseconds = struct.unpack("qq", stamps[-1][2])
+    return seconds * 10**9 + nanoseconds
 
 
 def _requests(models: list[ServedModel], body: str) -> tuple[list[bytes], dict]:

@@ -102,7 +102,7 @@ class App:
         if self._holder.model is None:
             raise Refused(503, "no model is loaded yet")
         if self._gate.closed:  # before the body is read; those who are let in count when it is
-            self._gate.shed += 1
+            self._gate.refuse()
             raise Refused(503, BUSY)
         self._authorize(scope)
         return await self._predicting.reply(scope, receive)

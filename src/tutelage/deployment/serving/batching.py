@@ -68,7 +68,10 @@ class Batcher:
     def submit(self, item: Item) -> None:
         """Put a request in line; its ``answer`` is set later."""
         self._queue.append(item)
-        self._plan()
+        if len(self._queue) == 1 and not self.coming and not self._busy and self._short(item.count):
+            self._start()
+        else:
+            self._plan()
 
     def close(self) -> None:
         """End the thread, after the batch that it works on."""
@@ -90,11 +93,14 @@ class Batcher:
             self._loop.call_later(min(left, 0.001), self._start)
             return
         batch = self._take()
-        if self._each * sum(item.count for item in batch) <= SHORT:
+        if self._short(sum(item.count for item in batch)):
             self._finish(batch, *self._run(batch))
             return
         self._busy = True
         self._pool.submit(self._work, batch)
+
+    def _short(self, count: int) -> bool:
+        return self._each * count <= SHORT
 
     def _take(self) -> list[Item]:
         batch = [self._queue.popleft()]

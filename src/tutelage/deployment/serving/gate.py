@@ -3,6 +3,7 @@
 import math
 import time
 
+_PRESSED = 0.005  # seconds after a refusal during which there are too many
 _RARE = 0.005  # of the answered may have waited longer than allowed: far fewer than one in 100
 
 
@@ -17,6 +18,11 @@ class Gate:
     A burst into a server that was idle is let in too, as many as fit into half of the idle time,
     at most eight times the limit or sixteen. Under a load that does not end there is no idle time,
     and so few are let in beyond the limit that the 99th percentile does not notice.
+
+    Whoever asked while the event loop worked on an answer has waited for that already. So, while
+    requests are turned down anyway, those of the turn after an answer are turned down too, and the
+    next one is let in out of a turn that was short. After `leave`, `turned` is to be called in the
+    next turn of the loop, and `rested` in the one after it.
 
     Args:
         most: Examples within the server at most.
@@ -37,6 +43,9 @@ class Gate:
         self.most, self.allowed, self.each = most, allowed, each
         self.waiting = 0  # examples within the server
         self.arriving = 0  # of requests whose bytes are here, and whose handler did not start
+        self.just = 0  # left in this turn of the event loop: those after them had to wait
+        self.resting = 0  # left in this turn or the one before
+        self._refused = -math.inf  # when the last one was turned down
         self.shed = 0  # requests turned down
         self.unparsed = 0  # of these, without a handler
         self.limit = 1
@@ -49,6 +58,8 @@ class Gate:
     def closed(self) -> bool:
         """Whether the next one is turned down."""
         inside = self.waiting + self.arriving
+        if self.resting and time.perf_counter() - self._refused < _PRESSED:
+            inside += self.resting
         if inside < self.limit:
             return False
         return inside >= self.most or self._spare - self.arriving < 1
@@ -56,20 +67,36 @@ class Gate:
     def enter(self) -> bool:
         """Let a request in, or count that it was turned down."""
         if self.closed:
-            self.shed += 1
+            self.refuse()
             return False
         if self.waiting == 0 and self._idle is not None:
-            self._gain(0.5 * (time.perf_counter() - self._idle) / max(self.each, 1e-6))
-        if self.waiting >= self.limit:
+            idle = time.perf_counter() - max(self._idle, self._refused + _PRESSED)
+            self._gain(0.5 * max(idle, 0.0) / max(self.each, 1e-6))
+        if self.waiting + self.resting >= self.limit:
             self._spare -= 1
         self.waiting += 1
         return True
 
+    def refuse(self) -> None:
+        """Count that a request was turned down: while that happens, nobody is idle."""
+        self.shed += 1
+        self._refused = time.perf_counter()
+
     def leave(self, count: int) -> None:
         """Some examples are answered, or given up."""
         self.waiting -= count
+        self.just += count
+        self.resting += count
         if self.waiting == 0:
             self._idle = time.perf_counter()
+
+    def turned(self, count: int) -> None:
+        """The event loop's turn in which some left is over."""
+        self.just -= count
+
+    def rested(self, count: int) -> None:
+        """The turn after that one is over too."""
+        self.resting -= count
 
     def done(self, count: int, *, began: float, now: float) -> None:
         """Learn from a batch.

@@ -121,7 +121,7 @@ class Predicting:
             self._gate.waiting += more
             logits = await self._in_line(item)
         finally:
-            self._gate.leave(1 + more)
+            self._leave(1 + more)
         model = item.model
         shares = softmax(logits)
         body = replies.predictions(model, logits, shares, top=asked.top, raw=asked.logits)
@@ -145,6 +145,12 @@ class Predicting:
             await asyncio.wait_for(self._in_line(item), 5.0)
         except (TimeoutError, Refused) as error:
             raise Refused(503, "the model does not answer") from error
+
+    def _leave(self, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._gate.leave(count)
+        loop.call_soon(self._gate.turned, count)
+        loop.call_soon(loop.call_soon, self._gate.rested, count)
 
     async def _content(self, scope: Mapping[str, Any], receive: _Receive) -> _Content:
         headers = dict(scope["headers"])

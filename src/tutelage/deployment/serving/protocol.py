@@ -84,7 +84,7 @@ class Guarded(HttpToolsProtocol):
             return False
         self._unset_keepalive_if_required()
         self.transport.write(_BUSY)
-        gate.shed += 1
+        gate.refuse()
         gate.unparsed += 1
         if size > len(data):
             self._skip = size - len(data)
