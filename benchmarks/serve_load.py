@@ -272,6 +272,8 @@ class Client:
 
 def _moment(stamps: list) -> int:
     """When the last bytes reached this machine's network, nanoseconds: not when they were read."""
+    if not stamps:  # the kernel begins to stamp a moment after it was asked to
+        return time.time_ns()
     seconds, nanoseconds = struct.unpack("qq", stamps[-1][2])
     return seconds * 10**9 + nanoseconds
 
