@@ -52,6 +52,23 @@ def gain(report: Report) -> Gauge | None:
     return {**found, **many}
 
 
+def perplexity(report: Report) -> Gauge | None:
+    """The student's perplexity with its interval; only a report on text has one."""
+    found = report["models"]["student"].get("interval")
+    return None if found is None else _raised(found)
+
+
+def perplexity_ratio(report: Report) -> Gauge | None:
+    """The student's perplexity over the teacher's, from the paired change of nats a token."""
+    found = report["comparison"].get("nll_change")
+    return None if found is None else _raised(found)
+
+
+def _raised(found: Gauge) -> Gauge:
+    ends = {key: math.exp(min(found[key], 700.0)) for key in ("mean", "low", "high")}
+    return {**found, **ends}
+
+
 def worst_class_drop(report: Report) -> Gauge | None:
     """The largest loss of accuracy in any one class.
 

@@ -57,6 +57,10 @@ GATES: Mapping[str, Gate] = {
     ),
     "gain": Gate("gain over the baseline", False, gauges.gain, "points", needs=("baseline",)),
     "ece": Gate("calibration error", True, gauges.calibration_error, "%"),
+    "perplexity": Gate("perplexity of the student, on text", True, gauges.perplexity),
+    "perplexity_ratio": Gate(
+        "perplexity, student's over teacher's", True, gauges.perplexity_ratio, "×", _TEACHER
+    ),
     "p99_ms": Gate("99th percentile of latency", True, _p99, "ms"),
     "speedup": Gate("median latency, teacher's over student's", False, _speedup, "×", _TEACHER),
     "parameters": Gate("parameters", True, partial(_cost, key="parameters")),
