@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from tutelage.core.errors import CheckpointError, RecipeError
 from tutelage.evaluation.schema import validate_report
 from tutelage.models import read_metadata
-from tutelage.recipe import arms, reporting, run, teaching
+from tutelage.recipe import arms, measures, reporting, run, teaching
 from tutelage.recipe.reading import read
 from typed import typed
 
@@ -237,7 +237,7 @@ def test_ctrl_c_while_data_is_loaded_writes_nothing(archive, monkeypatch, tmp_pa
     ("room", "name"),
     [
         (teaching, "measure"),
-        (arms, "predict"),
+        (measures, "predict"),
         (reporting, "predict"),
         (reporting, "save_weights"),
         (reporting, "torch_latency"),

@@ -17,12 +17,11 @@ from tutelage.engine import AbstractSetting, Hook, Keep, LogFile, ProgressBar, V
 from tutelage.engine.hooks import Means
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import rank
-from tutelage.evaluation import accuracy, predict
 from tutelage.evaluation.calibration.temperature import Temperature
-from tutelage.evaluation.collapse import collapsed
 from tutelage.models import Observed, load_weights, save_weights
 from tutelage.recipe.equipment import learner, loader, machine
 from tutelage.recipe.folder import RunFolder
+from tutelage.recipe.measures import measure, refuse_collapse
 from tutelage.recipe.sections import Train
 from tutelage.recipe.together import by_first, everywhere
 
@@ -188,31 +187,9 @@ def train_arm(
     value = kept[fitted.best_step if train.keep == "best" else max(kept)]
     end = Trained(label, model, value, fitted.steps, curve.seconds, curve.points)
     if not may_collapse:
-        refuse_collapse(end, validation, train)
+        refuse_collapse(label, model, end.steps, validation, train)
     _finish(end, desk)
     return end
-
-
-def measure(observed: Observed, validation: Examples, train: Train) -> float:
-    """Accuracy on validation data, in the precision that the network is trained in."""
-    answers = predict(observed, validation, precision=train.precision)
-    return accuracy(answers.logits, answers.targets)
-
-
-def refuse_collapse(end: Trained, validation: Examples, train: Train) -> None:
-    """A network that learnt nothing is an error, never a result.
-
-    Raises:
-        Diverged: It names the arm and says why.
-    """
-    answers = predict(end.model, validation, precision=train.precision)
-    why = collapsed(answers.logits, answers.targets, answers.classes)
-    if why:
-        raise Diverged(
-            f"{end.label} collapsed: {why}. Lower its learning_rate (now "
-            f"{train.learning_rate:g}), the temperature or the weights, set clip: 1, or let it "
-            f"learn longer (now {end.steps} steps)."
-        )
 
 
 def _finished(label: str, model: Observed, desk: Desk) -> Trained | None:

@@ -20,9 +20,9 @@ from tutelage.data import Splits, labelled
 from tutelage.engine import AbstractSetting, Hook, fit
 from tutelage.models import Frozen, Observed
 from tutelage.objectives import CrossEntropy
-from tutelage.recipe.arms import measure
 from tutelage.recipe.compressing.planning import healing, steps, untrained
 from tutelage.recipe.equipment import learner, loader, machine
+from tutelage.recipe.measures import measure
 from tutelage.recipe.plan import Given, Plan, load_data
 from tutelage.recipe.reading import Data
 from tutelage.recipe.sections import Recipe, Train

@@ -11,19 +11,16 @@ from typing import Any
 import torch
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import ExportError, ModelError
-from tutelage.data import labelled
+from tutelage.core.errors import ExportError
 from tutelage.deployment import Parity, export_onnx, model_card
 from tutelage.deployment.card import task_of
 from tutelage.evaluation import (
-    DataFacts,
     Measured,
     Predictions,
     Report,
     SeedResult,
     accuracy,
     environment,
-    macs,
     onnx_latency,
     parameters,
     predict,
@@ -34,6 +31,7 @@ from tutelage.evaluation import (
 from tutelage.evaluation.answers import save_answers
 from tutelage.evaluation.examining import examine
 from tutelage.evaluation.fidelity import agreement
+from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
@@ -43,11 +41,13 @@ from tutelage.recipe.caching import notes
 from tutelage.recipe.calibrating import told
 from tutelage.recipe.compressing.sweep import notes as compressed_notes
 from tutelage.recipe.compressing.sweep import on_test
+from tutelage.recipe.facts import facts_of, macs_of
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.outcome import Arms, given, times, training, tried, tuned
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.proving import parts, subjects
 from tutelage.recipe.referencing import reference_of
+from tutelage.recipe.text_reporting import print_text_summary, text_figures
 from tutelage.recipe.tuning import Choice
 
 
@@ -57,16 +57,29 @@ def report(arms: Arms, choices: Sequence[Choice], desk: Desk, *, command: str) -
     A run that was finished before keeps its report: what was measured is not measured again.
     """
     if desk.folder is None:
-        figures = _measure(arms, choices, None, desk, command).figures
+        figures = _figures(arms, choices, None, desk, command)
     else:
         written = desk.folder.path / "report.json"
         if desk.folder.finished("report") is not None and written.is_file():
             desk.say("this run was finished before: its report stands as it is")
             figures = json.loads(written.read_text(encoding="utf-8"))
         else:
-            figures = _write(arms, choices, desk.folder, desk, command)
-    print_summary(figures, desk.console)
+            figures = _figures(arms, choices, desk.folder, desk, command)
+    if figures.get("kind") == "language":
+        print_text_summary(figures, desk)
+    else:
+        print_summary(figures, desk.console)
     return figures
+
+
+def _figures(
+    arms: Arms, choices: Sequence[Choice], folder: RunFolder | None, desk: Desk, command: str
+) -> dict[str, Any]:
+    if reads_tokens(arms.plan.splits.validation):
+        return text_figures(arms, choices, folder, desk, command)
+    if folder is None:
+        return _measure(arms, choices, None, desk, command).figures
+    return _write(arms, choices, folder, desk, command)
 
 
 def _write(
@@ -118,7 +131,7 @@ def _measure(
         teacher=measured["teacher"],
         student=measured["student"],
         baseline=measured.get("baseline"),
-        data=_facts(made, choices, len(test), smaller),
+        data=facts_of(made, choices, len(test), smaller),
         seeds=_seeds(arms, answers, others),
         gates=made.gates,
         environment=environment(date=datetime.now(UTC).date().isoformat()),
@@ -230,49 +243,10 @@ def _measured(
             answers[role],
             parameters(model).total,
             weight_bytes(model),
-            _macs(model, example),
+            macs_of(model, example),
             [*([fast[role]] if role in fast else []), plain[role]],
             name=made.teacher.shown if role == "teacher" else made.shown,
             file_bytes=files[role].stat().st_size if role in files else None,
         )
         for role, model in models.items()
     }
-
-
-def _macs(model: Observed, example: Batch) -> int | None:
-    try:
-        return macs(model, example)
-    except ModelError:
-        return None  # told in the report as not counted, never as 0
-
-
-def _plain(key: str) -> str:
-    """``train.learning_rate`` as people say it: ``learning rate``."""
-    return " ".join(key.split(".")[1:]).replace("_", " ")
-
-
-def _facts(
-    made: Plan, choices: Sequence[Choice], test: int, smaller: Mapping[str, Any] | None
-) -> DataFacts:
-    splits = made.splits
-    count = len(labelled(splits.train))
-    chosen = [f"the {choice.arm}'s {_plain(key)}" for choice in choices for key in choice.values]
-    if made.train.keep == "best":
-        chosen.append("the best epoch")
-    if smaller is not None and smaller["chosen"] is not None:
-        chosen.append("the shipped file")
-    few = count < len(splits.train)
-    seen = len(made.teacher.sees)
-    full = few and seen > count
-    return DataFacts(
-        name=splits.name,
-        train=len(splits.train),
-        validation=len(splits.validation),
-        test=test,
-        labelled=count if few else None,
-        chosen=chosen,
-        teacher=f"the teacher was trained with all {len(made.teacher.sees):,} labels"
-        if full
-        else "",
-        origin=str(splits.origin.get("licence", "")),
-    )

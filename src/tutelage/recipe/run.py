@@ -23,6 +23,7 @@ from tutelage.recipe.compressing.sweep import compress
 from tutelage.recipe.control import control_arm
 from tutelage.recipe.equipment import machine
 from tutelage.recipe.folder import RunFolder
+from tutelage.recipe.measures import shown
 from tutelage.recipe.outcome import Arms
 from tutelage.recipe.plan import Given, Plan, load_data, plan
 from tutelage.recipe.reading import Data
@@ -161,7 +162,8 @@ def tune(
             else:
                 value = baseline_arm(changed, seed, label, desk).validation
             words = ", ".join(f"{key}={value}" for key, value in values.items())
-            desk.say(f"  tuning {arm}: {words}: {value:.2%} on validation")
+            found = shown(value, changed.splits.validation)
+            desk.say(f"  tuning {arm}: {words}: {found} on validation")
             return value
 
         choice = choose(arm, candidates, trial)
@@ -185,10 +187,12 @@ def learn(made: Plan, taught: Taught, desk: Desk) -> tuple[list[Trained], list[T
     for seed in made.seeds:
         if made.baseline is not None:
             baselines.append(baseline_arm(made, seed, f"baseline-{seed}", desk))
-            desk.say(f"baseline, seed {seed}: {baselines[-1].validation:.2%} on validation")
+            found = shown(baselines[-1].validation, made.splits.validation)
+            desk.say(f"baseline, seed {seed}: {found} on validation")
         student = student_arm(made, taught, seed, f"student-{seed}", desk)
         students.append(calibrated(student, made, desk) if made.calibrate else student)
-        desk.say(f"student,  seed {seed}: {students[-1].validation:.2%} on validation")
+        found = shown(students[-1].validation, made.splits.validation)
+        desk.say(f"student,  seed {seed}: {found} on validation")
     return students, baselines
 
 

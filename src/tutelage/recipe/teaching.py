@@ -10,7 +10,8 @@ from tutelage.data import Splits
 from tutelage.engine.machine import rank
 from tutelage.models import Frozen
 from tutelage.objectives import CrossEntropy
-from tutelage.recipe.arms import Desk, Trained, measure, train_arm
+from tutelage.recipe.arms import Desk, Trained, train_arm
+from tutelage.recipe.measures import measure, shown
 from tutelage.recipe.plan import Plan, TeacherPlan
 from tutelage.recipe.store import TeacherStore, content_key
 from tutelage.recipe.together import everywhere
@@ -47,7 +48,7 @@ def teach(made: Plan, whole: Splits, desk: Desk) -> Taught:
     if wanted.given:
         given = Frozen(wanted.make(wanted.seed))
         found = measure(given.observed, whole.validation, made.train)
-        desk.say(f"teacher {wanted.shown} as given: {found:.2%} on validation")
+        desk.say(f"teacher {wanted.shown} as given: {shown(found, whole.validation)} on validation")
         notes += told(shortfall(wanted, found, "as given "), desk)
     if wanted.train is None:
         assert given is not None
@@ -105,9 +106,10 @@ def _trained(made: Plan, whole: Splits, desk: Desk) -> Trained:
     own = desk.folder is not None and desk.folder.finished("teacher") is not None
     kept = None if everywhere(own) else kept_teacher(made, whole)
     if kept is not None:
+        found = shown(kept.validation, whole.validation)
         desk.say(
-            f"teacher {wanted.shown}: kept from an earlier run, {kept.validation:.2%} on "
-            f"validation (trained in {kept.seconds:.0f} s)"
+            f"teacher {wanted.shown}: kept from an earlier run, {found} on validation (trained in "
+            f"{kept.seconds:.0f} s)"
         )
         return kept
     if not own:
@@ -122,7 +124,8 @@ def _trained(made: Plan, whole: Splits, desk: Desk) -> Trained:
         validation=whole.validation,
         desk=desk,
     )
-    desk.say(f"teacher: {trained.validation:.2%} on validation, {trained.seconds:.0f} s")
+    found = shown(trained.validation, whole.validation)
+    desk.say(f"teacher: {found} on validation, {trained.seconds:.0f} s")
     if rank() == 0:
         _keep(trained, teacher_key(made, whole), desk)
     return trained

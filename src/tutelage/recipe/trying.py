@@ -13,6 +13,7 @@ from tutelage.core.errors import DataError, MissingFeature, RecipeError, Tutelag
 from tutelage.core.outputs import Outputs
 from tutelage.data import labelled
 from tutelage.evaluation.gates.judging import check_gates, gates
+from tutelage.evaluation.language import reads_tokens
 from tutelage.models import Frozen, Observed
 from tutelage.recipe.compressing.planning import check_compress
 from tutelage.recipe.equipment import check_train, learner, loader
@@ -21,6 +22,7 @@ from tutelage.recipe.objective import Part, joined
 from tutelage.recipe.plan import Given, Plan, plan
 from tutelage.recipe.proving import parts
 from tutelage.recipe.sections import Cache, Recipe
+from tutelage.recipe.texts import check_text
 from tutelage.recipe.tuning import check_candidates, tuned
 from tutelage.recipe.ways import CLASSIC
 
@@ -35,6 +37,8 @@ def planned(recipe: Recipe, given: Given) -> Plan:
     """
     _check_words(recipe)
     _check_classes(given)
+    if reads_tokens(given.whole.train):
+        check_text(recipe)
     made = plan(recipe, given)
     try_out(made)
     check_compress(made, meet)
@@ -210,13 +214,20 @@ def _answer(role: str, network: Observed, batch: Batch, classes: int) -> Outputs
             f"{role}.model: it cannot read {len(batch)} examples of shape {_shape(batch)} "
             f"({reason}): choose another model, or set intake.size or intake.channels."
         ) from error
-    if outputs.logits.ndim != 2 or outputs.logits.shape[-1] != classes:
+    dimensions = 3 if batch.targets is not None and batch.targets.ndim == 2 else 2
+    if outputs.logits.ndim != dimensions or not _fits(outputs.logits, classes):
         raise RecipeError(
             f"{role}.model: it gives logits of shape {tuple(outputs.logits.shape)} for "
             f"{len(batch)} examples, and the data has {classes} classes: choose the classes it "
             "was made for."
         )
     return outputs
+
+
+def _fits(logits: torch.Tensor, classes: int) -> bool:
+    """A head over tokens may be padded; one over classes has one row for each."""
+    has = logits.shape[-1]
+    return has >= classes if logits.ndim == 3 else has == classes
 
 
 def _bind(part: Part, student: Observed, teacher: Observed, ours: Outputs, theirs: Outputs) -> None:
@@ -244,4 +255,5 @@ def _value(part: Part, student: Outputs, teacher: Outputs, batch: Batch) -> None
 
 def _shape(batch: Batch) -> tuple[int, ...]:
     inputs = batch.inputs
-    return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else ()
+    first = inputs if isinstance(inputs, torch.Tensor) else next(iter(inputs.values()))
+    return tuple(first.shape[1:])

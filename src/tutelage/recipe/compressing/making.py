@@ -15,11 +15,12 @@ from tutelage.core.errors import DataError, Diverged, ExportError, ModelError
 from tutelage.core.outputs import Answers
 from tutelage.deployment import export_onnx
 from tutelage.models import Observed, Tempered
-from tutelage.recipe.arms import Desk, Trained, measure
+from tutelage.recipe.arms import Desk, Trained
 from tutelage.recipe.caching import answers
 from tutelage.recipe.calibrating import calibrated
 from tutelage.recipe.compressing.planning import healing
 from tutelage.recipe.compressing.tree import STUDENT, Node
+from tutelage.recipe.measures import measure
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.sections import Train
 from tutelage.recipe.students import taught_arm

@@ -1,0 +1,116 @@
+"""The end of a run on text: the test text is read once, by all models, and files are written."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from tutelage.data import Examples
+from tutelage.deployment.language_card import language_card
+from tutelage.evaluation import environment, parameters, torch_latency, weight_bytes
+from tutelage.evaluation.faces.language import terminal
+from tutelage.evaluation.language import (
+    LanguageReport,
+    MeasuredLanguage,
+    TokenTable,
+    read_tokens,
+)
+from tutelage.evaluation.language.report import LanguageSeed
+from tutelage.evaluation.report import write_whole
+from tutelage.models import Observed, save_weights
+from tutelage.recipe.arms import Desk
+from tutelage.recipe.caching import notes
+from tutelage.recipe.facts import facts_of, macs_of
+from tutelage.recipe.folder import RunFolder
+from tutelage.recipe.outcome import Arms, times, tuned
+from tutelage.recipe.tuning import Choice
+
+_PAIRS = {role: ("teacher", role) for role in ("student", "baseline")}
+
+
+def text_figures(
+    arms: Arms, choices: Sequence[Choice], folder: RunFolder | None, desk: Desk, command: str
+) -> dict[str, Any]:
+    """Measure on the test text and, with a folder, write the report, the student and its card."""
+    found = _measure(arms, choices, desk, command)
+    if folder is None:
+        return found.figures
+    words = {"recipe": arms.plan.name}
+    student = arms.students[0].model.model
+    save_weights(student, folder.path / "student.safetensors", metadata=words)
+    figures = found.write(folder.path)
+    write_whole(folder.path / "MODEL_CARD.md", language_card(figures))
+    folder.finish("report", {})
+    return figures
+
+
+def print_text_summary(figures: Mapping[str, Any], desk: Desk) -> None:
+    """The table of the models and the verdict, on the desk's console."""
+    desk.say(terminal(figures))
+
+
+def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) -> LanguageReport:
+    made, models = arms.plan, arms.shipped
+    desk.say("measuring on the test split, opened once")
+    test = made.splits.test.open("the report")
+    pairs = {role: pair for role, pair in _PAIRS.items() if role in models}
+    tables, apart = read_tokens(models, test, pairs=pairs)
+    return LanguageReport(
+        recipe=dict(made.recipe),
+        seed=made.seeds[0],
+        models=_measured(arms, models, tables),
+        apart=apart,
+        data=facts_of(made, choices, len(test), None),
+        text_bytes=_bytes(test),
+        seeds=_seeds(arms, tables, test),
+        gates=made.gates,
+        environment=environment(date=datetime.now(UTC).date().isoformat()),
+        curves={trained.label: trained.curve for trained in arms.shown},
+        command=command,
+        notes=[
+            *arms.taught.notes,
+            *notes(made),
+            *made.way.notes(),
+            *map(tuned, choices),
+            *times(arms),
+        ],
+        length=test.example_shape[0],
+    )
+
+
+def _measured(
+    arms: Arms, models: Mapping[str, Observed], tables: Mapping[str, TokenTable]
+) -> dict[str, MeasuredLanguage]:
+    made = arms.plan
+    example = made.splits.validation.batch(torch.arange(1))
+    plain = torch_latency(models, example)
+    return {
+        role: MeasuredLanguage(
+            tables[role],
+            parameters(model).total,
+            weight_bytes(model),
+            macs_of(model, example),
+            [plain[role]],
+            name=made.teacher.shown if role == "teacher" else made.shown,
+        )
+        for role, model in models.items()
+    }
+
+
+def _seeds(arms: Arms, tables: Mapping[str, TokenTable], test: Examples) -> list[LanguageSeed]:
+    found = []
+    for i, seed in enumerate(arms.plan.seeds):
+        others = {"student": arms.students[i].model}
+        if arms.baselines:
+            others["baseline"] = arms.baselines[i].model
+        read = tables if i == 0 else read_tokens(others, test)[0]
+        values = {role: read[role].nll.mean().item() for role in others}
+        found.append(LanguageSeed(seed, values["student"], values.get("baseline")))
+    return found
+
+
+def _bytes(test: Examples) -> int | None:
+    """Bytes of the tokens of a text that count, where the set knows them."""
+    counted = getattr(test, "text_bytes", None)
+    return None if counted is None else int(counted())
