@@ -12,11 +12,23 @@ def test_all_sources_and_augmentations_are_registered():
     assert {"csv", "fashion_mnist", "fashion_mnist_small", "image_folder", "npz"} <= set(
         names("data")
     )
+    assert {"chat", "sentences", "text"} <= set(names("data"))
+    assert {"bpe", "bytes", "characters", "hf"} == set(names("tokenizer"))
     assert {"colour", "cutmix", "cutout", "flip", "mixup", "shift"} <= set(names("augment"))
 
 
 @pytest.mark.parametrize(
-    "source", ["csv", "fashion_mnist", "fashion_mnist_small", "image_folder", "npz"]
+    "source",
+    [
+        "chat",
+        "csv",
+        "fashion_mnist",
+        "fashion_mnist_small",
+        "image_folder",
+        "npz",
+        "sentences",
+        "text",
+    ],
 )
 def test_every_option_of_a_source_has_a_type_and_is_described(source):
     from tutelage.core.registry import get
@@ -58,10 +70,11 @@ def test_a_source_must_make_splits():
         load("test_broken")
 
 
-def test_importing_the_room_loads_no_pillow_and_no_other_room():
+def test_importing_the_room_loads_nothing_heavy_and_no_other_room():
     code = (
         "import sys, tutelage.data; rooms = {m.split('.')[1] for m in sys.modules "
-        "if m.startswith('tutelage.')}; print(sorted(rooms), 'PIL' in sys.modules)"
+        "if m.startswith('tutelage.')}; heavy = {'PIL', 'tokenizers', 'transformers', 'jinja2'}; "
+        "print(sorted(rooms), heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['core', 'data'] False"
+    assert done.stdout.strip() == "['core', 'data'] set()"

@@ -98,6 +98,14 @@ def parameters(model):
             "both ways, three gates: from the input, from the state, two biases; one linear layer",
         ),
         (
+            "gpt",
+            {"width": 576, "layers": 30, "heads": 9, "kv_heads": 3},
+            49_152,
+            (8,),
+            134_515_008,
+            "huggingface.co/HuggingFaceTB/SmolLM2-135M, the same sizes: 135M, 134,515,008 stored",
+        ),
+        (
             "vgg",
             {"widths": [8, 16, 32], "per_stage": 1},
             10,
@@ -124,6 +132,7 @@ SMALL = {
     "convnext": ({"widths": [4, 6, 8], "depths": [1, 1, 1]}, (3, 32, 32)),
     "mlp": ({"hidden": [12, 6]}, (1, 28, 28)),
     "gru": ({"hidden": 8, "layers": 2, "both_ways": True}, (1, 28, 20)),
+    "gpt": ({"width": 16, "layers": 2, "heads": 4, "kv_heads": 2}, (9,)),
 }
 
 SHAPES = {
@@ -156,6 +165,7 @@ SHAPES = {
     "convnext": {"layer1": (4, 16, 16), "layer2": (6, 8, 8), "layer3": (8, 4, 4), "pool": (8,)},
     "mlp": {"layer1": (12,), "layer2": (6,)},
     "gru": {"gru": (28, 16), "pool": (16,)},
+    "gpt": {"embed": (9, 16), "layer1": (9, 16), "layer2": (9, 16)},
 }
 
 
@@ -166,7 +176,17 @@ def small(name, classes=7):
     for key, value in model.named_parameters():
         if key.endswith(".scale"):  # ConvNeXt's blocks begin as nothing, too small to learn here
             torch.nn.init.ones_(value)
-    return model, torch.rand(4, *shape)
+    return model, examples(name, 4)
+
+
+def examples(name, count, classes=7):
+    shape = SMALL[name][1]
+    return torch.randint(classes, (count, *shape)) if name == "gpt" else torch.rand(count, *shape)
+
+
+def last(logits):
+    """Of language models, those of the token after the last."""
+    return logits[:, -1] if logits.ndim == 3 else logits
 
 
 def test_every_family_is_tried_here():
@@ -181,7 +201,7 @@ def test_feature_points_are_stable_in_name_and_shape(name):
     model, inputs = small(name)
     points = feature_points(model)
     answer = Observed(model).tap([*points, "linear:in"])(Batch(inputs))
-    assert answer.logits.shape == (4, 7)
+    assert last(answer.logits).shape == (4, 7)
     assert {path: tuple(answer[path].shape[1:]) for path in points} == SHAPES[name]
     again = torch.nn.functional.linear(answer["linear:in"], model.linear.weight, model.linear.bias)
     torch.testing.assert_close(again, answer.logits)
@@ -190,7 +210,7 @@ def test_feature_points_are_stable_in_name_and_shape(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_learns(name):
     model, inputs = small(name)
-    torch.nn.functional.cross_entropy(model(inputs), torch.tensor([0, 1, 2, 3])).backward()
+    torch.nn.functional.cross_entropy(last(model(inputs)), torch.tensor([0, 1, 2, 3])).backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
 
@@ -202,7 +222,7 @@ def test_a_model_lowers_its_loss_on_a_handful_of_images(name):
     optimizer = torch.optim.Adam(model.parameters(), 0.003)
     losses = []
     for _ in range(30):
-        loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+        loss = torch.nn.functional.cross_entropy(last(model(inputs)), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -234,6 +254,10 @@ def test_a_named_variant_runs(name):
         ("convnext", {"depths": [1]}, "4 stages and depths 1"),
         ("mlp", {"hidden": []}, "hidden must be a list of whole numbers"),
         ("gru", {"hidden": True}, "hidden must be a whole number"),
+        ("gpt", {"width": 12, "heads": 4}, r"width \(12\) must be a multiple of twice the heads"),
+        ("gpt", {"heads": 4, "kv_heads": 3}, r"kv_heads \(3\) must divide heads \(4\)"),
+        ("gpt", {"activation": "relu"}, "activation must be 'swiglu' or 'gelu', got 'relu'"),
+        ("gpt", {"mlp": 0}, "mlp must be a number above 0, got 0"),
         ("resnet", {"classes": 0}, "classes must be a whole number of at least 1, got 0"),
     ],
 )
@@ -241,41 +265,6 @@ def test_an_option_out_of_range_is_one_line(name, options, words):
     with pytest.raises(ModelError, match=words) as caught:
         build_model({name: options}, classes=10, shape=(3, 32, 32))
     assert "\n" not in str(caught.value)
-
-
-def test_shortcut_a_has_no_parameters_and_keeps_what_was_there():
-    model = build_model({"resnet": {"depth": 8}}, classes=10, shape=(3, 32, 32))
-    short = model.layer2[0].shortcut
-    maps = torch.rand(2, 16, 8, 8)
-    out = short(maps)
-    assert not list(short.parameters())
-    assert torch.equal(out[:, 8:24], maps[:, :, ::2, ::2])
-    assert out[:, :8].abs().sum() == out[:, 24:].abs().sum() == 0
-
-
-def test_gru_reads_images_by_rows_and_sequences_by_steps():
-    model = zoo.gru(row=6, classes=3, hidden=5).eval()
-    images = torch.rand(2, 2, 4, 3)
-    rows = torch.cat([images[:, 0], images[:, 1]], dim=-1)
-    torch.testing.assert_close(model(images), model(rows))
-    torch.testing.assert_close(model(rows), model.linear(model.gru(rows)[0][:, -1]))
-
-
-def test_shuffle_takes_channels_of_both_halves_in_turn():
-    block = build_model("shufflenetv2", classes=2, shape=(3, 32, 32)).layer1[1].eval()
-    maps = torch.rand(1, 116, 2, 2)
-    out = block(maps)
-    assert torch.equal(out[:, ::2], maps[:, :58])
-    assert torch.equal(out[:, 1::2], block.right(maps[:, 58:]))
-
-
-def test_dropout_acts_in_training_only():
-    model = build_model({"wrn": {"depth": 10, "dropout": 0.5}}, classes=3, shape=(3, 8, 8))
-    images = torch.rand(4, 3, 8, 8)
-    model.eval()
-    assert torch.equal(model(images), model(images))
-    model.train()
-    assert not torch.equal(model(images), model(images))
 
 
 @pytest.mark.slow
@@ -295,6 +284,6 @@ def test_every_family_exports_for_any_batch_and_computes_the_same(name, tmp_path
     program.save(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for count in (1, 6):
-        x = torch.rand(count, *inputs.shape[1:])
+        x = examples(name, count)
         (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.tensor(out), model(x).detach(), rtol=1e-3, atol=1e-4)

@@ -4,9 +4,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tutelage.data import Splits
 from tutelage.evaluation import parameters
+from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.wording import percent, size
 from tutelage.recipe.check import Checked
+
+
+def _kind(splits: Splits) -> str:
+    shape = "x".join(map(str, splits.train.example_shape))
+    if reads_tokens(splits.train):
+        return f"rows of {shape} tokens, {splits.train.vocabulary:,} different ones"
+    return f"examples {shape}, {len(splits.classes)} classes"
 
 
 def show(found: Checked) -> None:
@@ -14,8 +23,7 @@ def show(found: Checked) -> None:
     console, splits = Console(highlight=False, markup=False), found.plan.splits
     console.print(
         f"data {splits.name}: {len(splits.train):,} to learn from, {len(splits.validation):,} "
-        f"for validation, {len(splits.test):,} for the report; examples "
-        f"{'x'.join(map(str, splits.train.example_shape))}, {len(splits.classes)} classes"
+        f"for validation, {len(splits.test):,} for the report; {_kind(splits)}"
     )
     console.print(_networks(found))
     terms = Table("term", "value at step 0", "gradient norm", "share")

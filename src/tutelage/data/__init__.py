@@ -24,6 +24,13 @@ from tutelage.data.splits import labelled as labelled
 from tutelage.data.tables import csv as csv
 from tutelage.data.tensors import from_dataset as from_dataset
 from tutelage.data.tensors import from_tensors as from_tensors
+from tutelage.data.text import SentenceSet as SentenceSet
+from tutelage.data.text import TokenLoader as TokenLoader
+from tutelage.data.text import TokenSet as TokenSet
+from tutelage.data.text import chat as chat
+from tutelage.data.text import corpus as corpus
+from tutelage.data.text import next_tokens as next_tokens
+from tutelage.data.text import sentences as sentences
 from tutelage.data.transforms import Colour as Colour
 from tutelage.data.transforms import Cutout as Cutout
 from tutelage.data.transforms import Flip as Flip

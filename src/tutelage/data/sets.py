@@ -31,7 +31,7 @@ class Examples(Protocol):
 
     @property
     def targets(self) -> Tensor | None:
-        """Class numbers ``(N,)``, negative where unlabelled; or None."""
+        """Class numbers ``(N,)``, negative where unlabelled; or None. Of text, ``(N, T)``."""
         ...
 
     @property
@@ -41,17 +41,17 @@ class Examples(Protocol):
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of one example, ``(C, H, W)`` or ``(D,)``."""
+        """Shape of one example, ``(C, H, W)``, ``(D,)`` or ``(T,)``."""
         ...
 
     def __len__(self) -> int: ...
 
     def fetch(self, rows: Tensor) -> Tensor:
-        """The stored inputs of ``rows``, still uint8 where they are kept so."""
+        """The stored inputs of ``rows``, still uint8 or token numbers where they are kept so."""
         ...
 
     def batch(self, rows: Tensor) -> Batch:
-        """The examples of ``rows`` as a batch of float32, not augmented."""
+        """The examples of ``rows`` as a batch, not augmented; anything but text as float32."""
         ...
 
     def take(self, rows: Tensor) -> Self:

@@ -123,6 +123,11 @@ class Splits:
         targets = self.train.targets
         if targets is None:
             raise DataError(f"{self.name} has no labels in train: there are none to keep.")
+        if targets.ndim > 1:
+            raise DataError(
+                f"{self.name} has no classes: its targets are the tokens that follow, and all of "
+                "them are known; leave labels out."
+            )
         sizes = torch.bincount(targets[targets >= 0], minlength=len(self.classes))
         if not len(self.classes) <= labels <= int(sizes.sum()):
             raise DataError(
@@ -139,10 +144,11 @@ class Splits:
 
 
 def labelled(examples: Examples) -> Examples:
-    """The sub-set of ``examples`` that has labels (target not negative)."""
-    if examples.targets is None or not bool((examples.targets >= 0).any()):
+    """The sub-set of ``examples`` that has labels (a target that is not negative)."""
+    targets = examples.targets
+    if targets is None or not bool((targets >= 0).any()):
         raise DataError(f"{examples.name} has no labelled example.")
-    return examples.take((examples.targets >= 0).nonzero().flatten())
+    return examples.take((targets >= 0).reshape(len(examples), -1).any(1).nonzero().flatten())
 
 
 def divide(examples: Examples, asked: float, what: str, seed: int) -> tuple[Examples, Examples]:

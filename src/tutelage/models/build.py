@@ -9,7 +9,9 @@ from torch import nn
 import tutelage.models.zoo  # registers the models written here
 from tutelage.core import registry
 from tutelage.core.errors import ModelError, RecipeError, suggest
-from tutelage.models.foreign import hf_model, timm_model
+from tutelage.models.foreign import timm_model
+from tutelage.models.hugging_face import hf_model
+from tutelage.models.points import named_points
 
 Spec = str | Mapping[str, Any]
 """``"resnet20"``, or ``{"resnet": {"depth": 20}}``, or with a name ``timm:...`` or ``hf:...``."""
@@ -87,8 +89,14 @@ def parse_spec(spec: Spec) -> tuple[str, dict[str, Any]]:
 
 
 def feature_points(model: nn.Module) -> tuple[str, ...]:
-    """The paths that a model of the zoo promises to keep; none of other models."""
-    return model.feature_points if isinstance(model, tutelage.models.zoo.Network) else ()
+    """The names that a model promises to keep, from the input to the output.
+
+    Of models of the zoo their own, of language models of the transformers library the common ones
+    (`tutelage.models.points`), none of other models.
+    """
+    if isinstance(model, tutelage.models.zoo.Network):
+        return model.feature_points
+    return tuple(name for name in named_points(model) if name != "head")
 
 
 def _from_data(classes: int, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import MissingFeature, ModelError, suggest
+from tutelage.core.errors import ModelError
 from tutelage.core.outputs import Outputs
 from tutelage.models.checksum import checksum
 from tutelage.models.intake import NamedIntake
+from tutelage.models.packing import are_packed, check_packing
+from tutelage.models.points import path_at
 from tutelage.models.readers import Read as Read
 from tutelage.models.readers import plain as plain
 from tutelage.models.readers import reader_of
@@ -66,6 +68,7 @@ class Observed(nn.Module):
         self._highest = -1 if order is None else int(order.max())
         self.register_buffer("classes", order, persistent=False)
         self.channels_last = False
+        self._keeps_apart = False
         self._taps = Taps(model)
         self._compiled: tuple[Any, ...] = ()  # in a tuple it is no part of the state
 
@@ -92,13 +95,8 @@ class Observed(nn.Module):
         Raises:
             MissingFeature: There is no such module.
         """
-        paths, known = list(paths), dict(self.model.named_modules())
-        for path in paths:
-            if path not in known or not path:
-                raise MissingFeature(
-                    f"this model has no module {path!r} to lend. {suggest(path, known)}"
-                )
-        return {path: known[path] for path in paths}
+        where = {path: path_at(self.model, path, " to lend") for path in paths}
+        return {path: self.model.get_submodule(found) for path, found in where.items()}
 
     def release(self) -> None:
         """Show no features from now on, and run uncompiled."""
@@ -132,6 +130,9 @@ class Observed(nn.Module):
         inputs: Any = self.intake(batch.inputs)
         if self.channels_last:
             inputs = _channels_last(inputs)
+        if not (self._keeps_apart or torch.compiler.is_compiling()) and are_packed(inputs):
+            check_packing(self.model, self.read)
+            self._keeps_apart = True
         with self._taps.catching() as features:
             try:
                 logits = self.read(self._compiled[0] if self._compiled else self.model, inputs)

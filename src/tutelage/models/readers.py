@@ -1,7 +1,7 @@
 """How models take inputs, and where their logits are.
 
-A reader is a function ``(model, inputs) -> logits``. Recipes name one by what is registered
-here; `reader_of` finds the one that a model needs.
+A reader is a function ``(model, inputs) -> logits``; `reader_of` finds the one that a model
+needs. Those of language models are in `tutelage.models.text_readers`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tutelage.core.batch import Inputs
 from tutelage.core.errors import ModelError
+from tutelage.models.points import is_transformers
+from tutelage.models.text_readers import text_reader_of
 
 Read = Callable[[nn.Module, Inputs], Tensor]
 """How a model takes inputs and where its logits ``(N, ..., C)`` are."""
@@ -24,6 +26,11 @@ def plain(model: nn.Module, inputs: Inputs) -> Tensor:
 def keywords(model: nn.Module, inputs: Inputs) -> Tensor:
     """Read a model that takes named tensors as keyword arguments and returns logits."""
     return _tensor(model, model(**_named(inputs, None)))
+
+
+def tokens(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Read a model that takes ``input_ids`` and the rest by name, and returns logits."""
+    return _tensor(model, model(**_named(inputs, "input_ids")))
 
 
 class Transformers:
@@ -54,10 +61,12 @@ def reader_of(model: nn.Module) -> Read:
     >>> reader_of(nn.Linear(2, 2)) is plain
     True
     """
-    for kind in type(model).__mro__:
-        if kind.__module__.startswith("transformers.") and kind.__name__ == "PreTrainedModel":
-            return Transformers(getattr(model, "main_input_name", "pixel_values"))
-    return plain
+    inside = getattr(model, "get_base_model", None)  # peft puts adapters into a model
+    if is_transformers(inside() if callable(inside) else model):
+        name = getattr(model, "main_input_name", "pixel_values")
+        found: Read = text_reader_of(model) if name == "input_ids" else Transformers(name)
+        return found
+    return tokens if getattr(model, "takes_names", False) else plain
 
 
 def _named(inputs: Inputs, name: str | None) -> dict[str, Tensor]:

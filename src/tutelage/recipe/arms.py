@@ -11,7 +11,6 @@ from torch import Tensor
 from tutelage.core.batch import Batch
 from tutelage.core.errors import Diverged
 from tutelage.core.source import Source
-from tutelage.data.loader import Loader
 from tutelage.data.sets import Examples
 from tutelage.engine import AbstractSetting, Hook, Keep, LogFile, ProgressBar, Validation, fit
 from tutelage.engine.hooks import Means
@@ -24,6 +23,7 @@ from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.measures import measure, refuse_collapse
 from tutelage.recipe.sections import Train
 from tutelage.recipe.together import by_first, everywhere
+from tutelage.recipe.ways import Batches
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def train_arm(
     validation: Examples,
     desk: Desk,
     fixed: Mapping[str, int] | None = None,
-    several: Callable[[Loader], Source[Batch]] = lambda batches: batches,
+    several: Callable[[Batches], Source[Batch]] = lambda batches: batches,
     may_collapse: bool = False,
 ) -> Trained:
     """Train one network, or take it from the folder where it is finished already.

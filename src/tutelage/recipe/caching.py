@@ -10,7 +10,6 @@ from rich.console import Console
 
 from tutelage.core.errors import RecipeError, TutelageError
 from tutelage.core.outputs import Answers
-from tutelage.data import Loader
 from tutelage.models import Frozen
 from tutelage.recipe.arms import Desk
 from tutelage.recipe.equipment import loader, machine
@@ -22,6 +21,7 @@ from tutelage.recipe.store import cache_folder, content_key
 from tutelage.recipe.teaching import teach
 from tutelage.recipe.trying import planned
 from tutelage.recipe.validated import recipe_from
+from tutelage.recipe.ways import Batches
 from tutelage.teachers import Cached, Filled, teacher_hash
 
 
@@ -49,12 +49,12 @@ def answers(made: Plan, teacher: Frozen, desk: Desk) -> AbstractContextManager[A
     return cached
 
 
-def batches(made: Plan) -> Loader:
+def batches(made: Plan) -> Batches:
     """The examples that the student sees, in the views whose answers are kept."""
     return loader(made.splits.train, made.train, 0, fixed=fixed_views(made.cache))
 
 
-def opened(made: Plan, cache: Cache, teacher: Frozen, source: Loader) -> Cached:
+def opened(made: Plan, cache: Cache, teacher: Frozen, source: Batches) -> Cached:
     """The cache of a plan."""
     kept = {"form", "precision", "features"} | ({"k"} if cache.form == "top" else set())
     form: dict[str, Any] = cache.model_dump(include=kept)

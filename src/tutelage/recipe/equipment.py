@@ -13,10 +13,12 @@ from tutelage.core.seeds import derive
 from tutelage.core.source import Source
 from tutelage.data import Augment, Loader
 from tutelage.data.sets import Examples
+from tutelage.data.text import SentenceSet, TokenLoader, TokenSet
 from tutelage.engine import Learner, Machine
 from tutelage.models import Observed
 from tutelage.recipe import schema
 from tutelage.recipe.sections import Name, Named, Train
+from tutelage.recipe.ways import Batches
 
 
 def learner(model: Observed, train: Train, key: str = "train") -> Learner:
@@ -38,8 +40,10 @@ def loader(
     seed: int,
     key: str = "train",
     fixed: Mapping[str, int] | None = None,
-) -> Loader:
+) -> Batches:
     """Batches of ``examples`` as ``train`` says; ``fixed`` are views of a number and seed."""
+    if isinstance(examples, TokenSet | SentenceSet):
+        return _of_tokens(examples, train, seed, key, trim=fixed is None)
     augment = _augment(train.augment, f"{key}.augment")
     # A last batch of one example would break BatchNorm; no example is lost for good, as the
     # order changes from epoch to epoch.
@@ -57,6 +61,19 @@ def loader(
         )
     except TutelageError as error:
         raise type(error)(f"{key}.augment: {error}") from error
+
+
+def _of_tokens(
+    examples: TokenSet | SentenceSet, train: Train, seed: int, key: str, *, trim: bool
+) -> TokenLoader:
+    """Rows of tokens; answers are kept at full length, so batches are not trimmed then."""
+    if train.augment:
+        raise RecipeError(
+            f"{key}.augment: got {[each.name for each in train.augment]}, and text is not "
+            "augmented: leave it out."
+        )
+    size = min(train.batch_size, len(examples))
+    return TokenLoader(examples, size, seed=derive(seed, "order"), trim=trim)
 
 
 def variants(written: Named | None) -> Callable[[Source[Batch]], Source[Batch]]:

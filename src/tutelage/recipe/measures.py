@@ -23,7 +23,7 @@ def measure(observed: Observed, validation: Examples, train: Train) -> float:
     return accuracy(answers.logits, answers.targets)
 
 
-def nats(observed: Observed, text: Examples, train: Train) -> float:
+def nats(observed: Observed, text: object, train: Train) -> float:
     """Nats a token of a text."""
     tables, _ = read_tokens({"model": observed}, text, precision=train.precision)
     return tables["model"].nll.mean().item()
@@ -63,7 +63,7 @@ def _collapsed(observed: Observed, validation: Examples, train: Train) -> str | 
     if not reads_tokens(validation):
         answers = predict(observed, validation, precision=train.precision)
         return collapsed(answers.logits, answers.targets, answers.classes)
-    found, alike = nats(observed, validation, train), math.log(len(validation.classes))
+    found, alike = nats(observed, validation, train), math.log(validation.vocabulary)
     if math.isfinite(found) and found < alike:
         return None
     return (

@@ -9,7 +9,7 @@ from tutelage.core.errors import TutelageError
 from tutelage.core.outputs import Answers
 from tutelage.core.seeds import derive
 from tutelage.core.source import Source
-from tutelage.data import Loader, Splits, labelled
+from tutelage.data import Splits, labelled
 from tutelage.data.sets import Examples
 from tutelage.engine import AbstractSetting, Learner
 from tutelage.models import Observed, class_order
@@ -28,7 +28,8 @@ from tutelage.recipe.networks import (
 from tutelage.recipe.objective import Part, joined, parts_of
 from tutelage.recipe.outside import outside_sets
 from tutelage.recipe.sections import Cache, Compress, Named, Recipe, Train
-from tutelage.recipe.ways import Way, way
+from tutelage.recipe.texts import outputs_of
+from tutelage.recipe.ways import Batches, Way, way
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Plan:
     teacher: TeacherPlan
     student: Make
     join: Join | None
-    several: Callable[[Loader], Source[Batch]]
+    several: Callable[[Batches], Source[Batch]]
     shown: str
     parts: Callable[[], list[Part]]
     way: Way
@@ -159,7 +160,8 @@ def plan(recipe: Recipe, given: Given) -> Plan:
     splits = few_labels(whole, recipe)
     statistics, shape = channel_statistics(splits.train), splits.train.example_shape
     order = _class_order(wanted.classes, whole)
-    theirs, ours = len(wanted.classes or whole.classes), len(whole.classes)
+    ours = outputs_of(whole)
+    theirs = len(wanted.classes) if wanted.classes else ours
     teacher = TeacherPlan(
         make=given.teacher or network("teacher", wanted, shape, theirs, statistics, order),
         shown=shown(wanted.model),

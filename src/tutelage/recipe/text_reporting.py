@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tutelage.core.text import TextTokenizer
 from tutelage.data import Examples
 from tutelage.deployment.language_card import language_card
 from tutelage.evaluation import environment, parameters, torch_latency, weight_bytes
@@ -17,6 +18,13 @@ from tutelage.evaluation.language import (
     read_tokens,
 )
 from tutelage.evaluation.language.report import LanguageSeed
+from tutelage.evaluation.language.slices import (
+    as_part,
+    lost_by_slice,
+    rare_tokens,
+    slices_of,
+    token_kinds,
+)
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, save_weights
 from tutelage.recipe.arms import Desk
@@ -24,6 +32,7 @@ from tutelage.recipe.caching import notes
 from tutelage.recipe.facts import facts_of, macs_of
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.outcome import Arms, times, tuned
+from tutelage.recipe.plan import Plan
 from tutelage.recipe.tuning import Choice
 
 _PAIRS = {role: ("teacher", role) for role in ("student", "baseline")}
@@ -62,7 +71,7 @@ def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) ->
         models=_measured(arms, models, tables),
         apart=apart,
         data=facts_of(made, choices, len(test), None),
-        text_bytes=_bytes(test),
+        text_bytes=_bytes(test, tables["student"]),
         seeds=_seeds(arms, tables, test),
         gates=made.gates,
         environment=environment(date=datetime.now(UTC).date().isoformat()),
@@ -75,6 +84,7 @@ def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) ->
             *map(tuned, choices),
             *times(arms),
         ],
+        parts=_slices(made, tables, test),
         length=test.example_shape[0],
     )
 
@@ -110,7 +120,28 @@ def _seeds(arms: Arms, tables: Mapping[str, TokenTable], test: Examples) -> list
     return found
 
 
-def _bytes(test: Examples) -> int | None:
-    """Bytes of the tokens of a text that count, where the set knows them."""
-    counted = getattr(test, "text_bytes", None)
-    return None if counted is None else int(counted())
+def _pieces(test: Examples) -> list[bytes]:
+    """The bytes that each token of a vocabulary stands for; empty where nobody knows."""
+    tokenizer: TextTokenizer | None = getattr(test, "tokenizer", None)
+    return [] if tokenizer is None else [*map(tokenizer.token_bytes, range(tokenizer.size))]
+
+
+def _bytes(test: Examples, table: TokenTable) -> int | None:
+    """Bytes of the tokens of a text that count."""
+    sizes = torch.tensor([len(piece) for piece in _pieces(test)])
+    return int(sizes[table.targets].sum()) if len(sizes) else None
+
+
+def _slices(made: Plan, tables: Mapping[str, TokenTable], test: Examples) -> dict[str, Any]:
+    """What was lost where, against the teacher."""
+    pieces = _pieces(test)
+    if not pieces:
+        return {}
+    kinds = token_kinds(pieces)
+    seen = made.splits.train.targets
+    if seen is not None:
+        counts = torch.bincount(seen[seen >= 0], minlength=len(pieces))
+        kinds["rare in training"] = rare_tokens(counts)
+    slices = slices_of(tables["teacher"], kinds, late=test.example_shape[0] // 2)
+    rows = lost_by_slice(tables["teacher"], tables["student"], slices, seed=made.seeds[0])
+    return {"Where it was lost": as_part(rows)}

@@ -1,7 +1,14 @@
-"""What of a recipe is not for text."""
+"""What is different where the data is text: tokens in place of classes."""
 
 from tutelage.core.errors import RecipeError
+from tutelage.data import Splits
+from tutelage.evaluation.language import reads_tokens
 from tutelage.recipe.sections import Recipe
+
+
+def outputs_of(whole: Splits) -> int:
+    """How many numbers a model of this data answers with: classes, or tokens of a vocabulary."""
+    return whole.train.vocabulary if reads_tokens(whole.train) else len(whole.classes)
 
 
 def check_text(recipe: Recipe) -> None:

@@ -22,7 +22,7 @@ from tutelage.recipe.objective import Part, joined
 from tutelage.recipe.plan import Given, Plan, plan
 from tutelage.recipe.proving import parts
 from tutelage.recipe.sections import Cache, Recipe
-from tutelage.recipe.texts import check_text
+from tutelage.recipe.texts import check_text, outputs_of
 from tutelage.recipe.tuning import check_candidates, tuned
 from tutelage.recipe.ways import CLASSIC
 
@@ -114,6 +114,8 @@ def _check_gate(name: str, asked: Any, recipe: Recipe) -> None:
 def _check_classes(given: Given) -> None:
     """Whatever is learnt is measured on labels, of two classes at least."""
     name, classes = given.whole.name, given.whole.classes
+    if reads_tokens(given.whole.train):
+        return
     if given.whole.train.targets is None:
         raise DataError(
             f"data.source: {name} has no labels, and accuracy is measured on labels: give targets "
@@ -133,6 +135,7 @@ def meet(made: Plan, student: Observed | None = None) -> None:
         TutelageError: One line naming key, value and remedy.
     """
     batch, parts = _first_examples(made), made.parts()
+    classes = outputs_of(made.splits)
     teacher = made.teacher.make(made.teacher.seed)
     student = made.learning(made.seeds[0], teacher) if student is None else student
     _tap(parts, student.eval(), teacher.eval())
@@ -143,7 +146,6 @@ def meet(made: Plan, student: Observed | None = None) -> None:
             f"({', '.join(student.taps)}), which compiled networks do not show: set "
             "compile: false."
         )
-    classes = len(made.splits.classes)
     theirs = as_read(_answer("teacher", teacher, batch, classes), made.cache)
     ours = _answer("student", student, batch, classes)
     for part in parts:

@@ -10,6 +10,7 @@ from tutelage.core.errors import RecipeError, suggest
 from tutelage.core.outputs import Answers
 from tutelage.core.source import Source
 from tutelage.data import Loader, Overlapping, SameClass
+from tutelage.data.text import TokenLoader
 from tutelage.engine import AbstractSetting, Learner
 from tutelage.objectives.base import AbstractObjective
 from tutelage.recipe import schema
@@ -18,6 +19,9 @@ from tutelage.recipe.sections import Named
 
 CLASSIC = "classic"
 _HANDED = {"student", "teacher", "objective", "peers", "examples", "epochs"}
+Batches = Loader | TokenLoader
+"""What gives a set in batches."""
+
 _FEEDS: Mapping[str, Callable[[Loader], Source[Batch]]] = {
     "class_wise": lambda loader: cast("Source[Batch]", SameClass(loader)),
     "last_batch": Overlapping,
@@ -48,10 +52,17 @@ class Way:
         """How many networks learn; the first is the student that is shipped."""
         return int(self.named.options.get("peers", 2)) if self.named.name == "mutual" else 1
 
-    def feed(self, loader: Loader) -> Source[Batch]:
+    def feed(self, loader: Batches) -> Source[Batch]:
         """The batches that the setting needs."""
         feed = _FEEDS.get(self.named.name)
-        return loader if feed is None else feed(loader)
+        if feed is None:
+            return loader
+        if isinstance(loader, TokenLoader):
+            raise RecipeError(
+                f"setting: {self.named.name} needs batches of its own, which text has not: choose "
+                "another."
+            )
+        return feed(loader)
 
     def setting(
         self,

@@ -10,6 +10,7 @@ import torch
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, ShapeMismatch
 from tutelage.core.outputs import Outputs
+from tutelage.data import TensorSet
 from tutelage.evaluation import DataFacts
 from tutelage.evaluation.costs.latency import Latency
 from tutelage.evaluation.language import (
@@ -30,7 +31,7 @@ ROWS, LENGTH, CLASSES = 7, 5, 6
 class Texts:
     """What a set of texts is here: fixed logits live beside it in `Said`."""
 
-    name, classes = "texts", tuple("abcdef")
+    vocabulary, example_shape = CLASSES, (LENGTH,)
 
     def __init__(self, targets, mask=None):
         self.targets, self.mask = targets, mask
@@ -128,10 +129,9 @@ def test_rows_that_stay_together_widen_the_interval():
 
 
 def test_what_cannot_be_read_is_told():
-    plain = Texts(torch.zeros(ROWS, dtype=torch.long))
-    assert not reads_tokens(plain)
-    with pytest.raises(DataError, match="one label each"):
-        read_tokens({"a": Said(drawn())}, plain)
+    with pytest.raises(DataError, match="this set is a TensorSet"):
+        read_tokens({"a": Said(drawn())}, TensorSet(torch.zeros(2, 3)))
+    assert reads_tokens(texts())
     with pytest.raises(DataError, match="no token of this set counts"):
         read_tokens({"a": Said(drawn())}, Texts(torch.full((ROWS, LENGTH), -1)))
     with pytest.raises(ShapeMismatch, match="logits \\(N, T, V\\) are needed"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -10,27 +11,49 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, ShapeMismatch
 from tutelage.core.outputs import Outputs, dense
 from tutelage.evaluation.language.table import Beside, TokenTable
-from tutelage.evaluation.predict import _PRECISIONS, Examples, _device, evaluating
+from tutelage.evaluation.predict import _PRECISIONS, _device, evaluating
 
 _LOGITS = 1 << 24  # numbers of one model's logits that are held at once: 64 MiB
 
 Answer = Callable[[Batch], Outputs]
 
 
-def reads_tokens(examples: Examples) -> bool:
-    """Whether each example has a target for each position, as texts have.
+class Texts(Protocol):
+    """Rows of tokens that each predict the next: the token sets of `tutelage.data.text`."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token numbers there are."""
+        ...
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """``(T,)``: the tokens of a row that are read."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Tensor) -> Batch:
+        """These rows, with targets and mask ``(N, T)``."""
+        ...
+
+
+def reads_tokens(examples: object) -> TypeGuard[Texts]:
+    """Whether a set is text without classes: each row has a target for each position.
 
     Example:
         >>> from tutelage.data import TensorSet
         >>> reads_tokens(TensorSet(torch.zeros(2, 3), torch.tensor([0, 1]), classes=("a", "b")))
         False
     """
-    return examples.targets is not None and examples.targets.ndim == 2
+    return getattr(examples, "vocabulary", None) is not None and not getattr(
+        examples, "classes", ()
+    )
 
 
 def read_tokens(
     models: Mapping[str, Answer],
-    examples: Examples,
+    examples: object,
     *,
     pairs: Mapping[str, tuple[str, str]] | None = None,
     precision: str = "fp32",
@@ -54,13 +77,13 @@ def read_tokens(
         A table for each model, and one for each pair.
 
     Raises:
-        DataError: The set is empty, has no tokens that count, or has one label an example.
+        DataError: The set is no text, or none of its tokens counts.
         ShapeMismatch: A model's logits do not stand beside the targets.
     """
-    if len(examples) == 0 or not reads_tokens(examples):
+    if not reads_tokens(examples):
         raise DataError(
-            "language models are measured on texts, with a target for each token: this set has "
-            f"{len(examples)} examples" + (" of one label each." if len(examples) else ".")
+            "language models are measured on text, with a target for each token: this set is a "
+            f"{type(examples).__name__}."
         )
     pairs = dict(pairs or {})
     said: dict[str, list[TokenTable]] = {name: [] for name in models}
@@ -85,11 +108,8 @@ def read_tokens(
     }
 
 
-def _pieces(examples: Examples, most: int) -> Iterator[Tensor]:
-    targets = examples.targets
-    assert targets is not None
-    length, classes = targets.shape[1], max(len(examples.classes), 2)
-    height = max(1, min(most, _LOGITS // (length * classes)))
+def _pieces(examples: Texts, most: int) -> Iterator[Tensor]:
+    height = max(1, min(most, _LOGITS // (examples.example_shape[0] * examples.vocabulary)))
     for start in range(0, len(examples), height):
         yield torch.arange(start, min(start + height, len(examples)))
 

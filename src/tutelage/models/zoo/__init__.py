@@ -1,6 +1,8 @@
 """Models written here, one family a file, each registered under its name."""
 
 from tutelage.models.zoo.convnext import convnext as convnext
+from tutelage.models.zoo.gpt import GPT as GPT
+from tutelage.models.zoo.gpt import gpt as gpt
 from tutelage.models.zoo.gru import gru as gru
 from tutelage.models.zoo.lenet import lenet as lenet
 from tutelage.models.zoo.mlp import mlp as mlp

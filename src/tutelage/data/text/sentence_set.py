@@ -1,0 +1,128 @@
+"""A set of labelled sentences: what encoders learn from."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tutelage.core.batch import Batch
+from tutelage.core.errors import DataError
+from tutelage.core.text import TextTokenizer
+from tutelage.data.sets import checked_ids, checked_targets
+from tutelage.data.text.stored import compact, digest_of, lengths_of
+
+
+class SentenceSet:
+    """Sentences as rows of tokens, each of one class.
+
+    It has the face of `Examples`. A batch has ``input_ids`` and ``attention_mask`` ``(N, T)``, and
+    class numbers ``(N,)`` as targets.
+
+    Args:
+        tokens: ``(N, T)`` of any integer type, filled up on the right.
+        lengths: Tokens of each sentence that are not filling ``(N,)``, at least 1.
+        targets: Class numbers ``(N,)``, negative where unlabelled; or None.
+        classes: Names of the classes, in the order of their numbers.
+        vocabulary: How many token numbers there are; None for the tokenizer's, else as many as
+            are used.
+        ids: Example numbers ``(N,)``, all different; None for 0 .. N-1.
+        name: What messages call this set.
+        tokenizer: What made the tokens.
+
+    Raises:
+        DataError: Shapes or numbers out of range.
+
+    Example:
+        >>> pair = SentenceSet(
+        ...     torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([3, 1]), torch.tensor([1, -1]),
+        ...     classes=("bad", "good"),
+        ... )
+        >>> batch = pair.batch(torch.tensor([1, 0]))
+        >>> batch.inputs["attention_mask"].tolist(), batch.targets.tolist()
+        ([[1, 0, 0], [1, 1, 1]], [-1, 1])
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        targets: Tensor | None = None,
+        *,
+        classes: Sequence[str] = (),
+        vocabulary: int | None = None,
+        ids: Tensor | None = None,
+        name: str = "sentences",
+        tokenizer: TextTokenizer | None = None,
+    ):
+        known = vocabulary if vocabulary is not None or tokenizer is None else tokenizer.size
+        self.tokens, self.vocabulary = compact(tokens, known, name, least=1)
+        found = lengths_of(lengths, self.tokens, name, least=1)
+        assert found is not None
+        self.lengths, self.classes, self.name = found, tuple(classes), name
+        self.targets = checked_targets(targets, len(self.tokens), self.classes, name)
+        self.ids = checked_ids(ids, len(self.tokens), name)
+        self.tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """``(T,)``: the tokens that are read."""
+        return (self.tokens.shape[1],)
+
+    @property
+    def widths(self) -> Tensor:
+        """Columns ``(N,)`` that each sentence needs, of the T there are."""
+        return self.lengths.long()
+
+    def fetch(self, rows: Tensor) -> Tensor:
+        """The stored tokens of ``rows`` ``(n, T)`` of int64."""
+        return self.tokens[rows].long()
+
+    def batch(self, rows: Tensor, width: int | None = None) -> Batch:
+        """The examples of ``rows`` as a batch.
+
+        Args:
+            rows: Which ``(n,)``.
+            width: How many columns, where the rows need no more (`widths`); None for all T.
+
+        Raises:
+            DataError: A row needs more columns.
+        """
+        full = self.tokens.shape[1]
+        width = full if width is None else width
+        lengths = self.widths[rows]
+        needed = int(lengths.max()) if len(rows) else 0
+        if not needed <= width <= full:
+            raise DataError(
+                f"width is {width}, and these rows of {self.name} need {needed} to {full} columns."
+            )
+        read = torch.arange(width) < lengths[:, None]
+        inputs = {
+            "input_ids": self.tokens[rows][:, :width].long(),
+            "attention_mask": read.long(),
+        }
+        targets = None if self.targets is None else self.targets[rows]
+        return Batch(inputs, targets, ids=self.ids[rows])
+
+    def take(self, rows: Tensor) -> "SentenceSet":
+        """The sub-set of ``rows``, in their order; ids and classes stay."""
+        part = copy.copy(self)
+        part.tokens, part.lengths, part.ids = self.tokens[rows], self.lengths[rows], self.ids[rows]
+        part.targets = None if self.targets is None else self.targets[rows]
+        if not len(part):
+            raise DataError(f"{self.name} would be left without examples: take some rows.")
+        return part
+
+    def with_targets(self, targets: Tensor | None) -> "SentenceSet":
+        """The same sentences with other targets."""
+        other = copy.copy(self)
+        other.targets = checked_targets(targets, len(self), self.classes, self.name)
+        return other
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over tokens, lengths, targets, ids and class names."""
+        words = "\x1f".join(self.classes)
+        return digest_of(self.tokens, self.lengths, self.targets, self.ids, words)
