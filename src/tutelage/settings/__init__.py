@@ -11,6 +11,7 @@ from tutelage.settings.class_wise import ClassWise as ClassWise
 from tutelage.settings.classic import Classic as Classic
 from tutelage.settings.consistency import Consistency as Consistency
 from tutelage.settings.cross_modal import CrossModal as CrossModal
+from tutelage.settings.cross_tokenizer import CrossTokenizer as CrossTokenizer
 from tutelage.settings.densely_guided import DenselyGuided as DenselyGuided
 from tutelage.settings.kdcl import Collaborative as Collaborative
 from tutelage.settings.kdcl_targets import general_weights as general_weights

@@ -1,5 +1,9 @@
 """Text: tokenizers, sets of tokens, loaders, and the sources that make them."""
 
+from tutelage.data.text.aligned import AlignedTexts as AlignedTexts
+from tutelage.data.text.aligned import aligned_batch as aligned_batch
+from tutelage.data.text.aligned import aligned_rows as aligned_rows
+from tutelage.data.text.alignment import align as align
 from tutelage.data.text.bpe import bpe_tokenizer as bpe_tokenizer
 from tutelage.data.text.chat_source import chat as chat
 from tutelage.data.text.corpus import corpus as corpus
