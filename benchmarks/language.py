@@ -65,12 +65,12 @@ class Scale:
     rates: dict[str, float]
 
 
-LARGE = {"width": 192, "layers": 4, "heads": 6, "length": LENGTH, "dropout": 0.1}
+LARGE = {"width": 128, "layers": 4, "heads": 4, "length": LENGTH, "dropout": 0.1}
 SMALL = {"width": 64, "layers": 2, "heads": 2, "length": LENGTH}
 RATES = {"alone": 0.006, "kd": 0.006, "top32": 0.006, "on_policy": 0.002}
 SCALES = {
-    "shakespeare": Scale(1024, LARGE, SMALL, 6, 6, 0.003, RATES),
-    "wikitext": Scale(2048, LARGE, SMALL, 6, 6, 0.003, RATES),
+    "shakespeare": Scale(1024, LARGE, SMALL, 4, 5, 0.004, RATES),
+    "wikitext": Scale(2048, LARGE, SMALL, 4, 5, 0.004, RATES),
     "quick": Scale(300, SMALL, {**SMALL, "layers": 1}, 1, 1, 0.006, RATES),
 }
 
@@ -204,7 +204,12 @@ class Bench:
     def _taught(self) -> Observed:
         scale = self.scale
         model = self._model(scale.teacher, 1234)
-        learner = Learner(model, adamw(scale.teacher_rate, weight_decay=0.1), one_cycle(), clip=1.0)
+        learner = Learner(
+            model,
+            adamw(learning_rate=scale.teacher_rate, weight_decay=0.1),
+            schedule=one_cycle(),
+            clip=1.0,
+        )
         found, seconds = self._fit(
             Alone(learner, CrossEntropy()), learner, 1234, scale.teacher_epochs
         )
@@ -214,7 +219,9 @@ class Bench:
     def _learner(self, seed: int, way: str, student: Observed | None = None) -> Learner:
         model = self._model(self.scale.student, seed) if student is None else student
         rate = self.scale.rates[way]
-        return Learner(model, adamw(rate, weight_decay=0.1), one_cycle(), clip=1.0)
+        return Learner(
+            model, adamw(learning_rate=rate, weight_decay=0.1), schedule=one_cycle(), clip=1.0
+        )
 
     def _model(self, spec: dict[str, Any], seed: int) -> Observed:
         torch.manual_seed(seed)
