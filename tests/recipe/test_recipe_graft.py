@@ -126,7 +126,7 @@ def arms_of(recipe, monkeypatch):
 
     monkeypatch.setattr(students, "train_arm", spy)
     run.student_arm(made, taught, 0, "student", None)
-    students.baseline_arm(made, 0, "baseline", None)
+    students.baseline_arm(made, None, 0, "baseline", None)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tutelage.core.batch import Batch
@@ -28,6 +29,7 @@ from tutelage.recipe.networks import (
 from tutelage.recipe.objective import Part, joined, parts_of
 from tutelage.recipe.outside import outside_sets
 from tutelage.recipe.sections import Cache, Compress, Named, Recipe, Train
+from tutelage.recipe.shrinking import NAME, Shrink, shrinking
 from tutelage.recipe.texts import outputs_of
 from tutelage.recipe.ways import Batches, Way, way
 
@@ -86,6 +88,7 @@ class Plan:
         splits: The data; its train set keeps only the labels that the student may see.
         teacher: How to get the teacher.
         student: Makes the student of one seed.
+        shrink: Makes the student of its teacher; None where it has weights of its own.
         join: Makes of a student and its teacher the network that learns; None for the student
             itself.
         several: Makes versions of each example of the batches that the student learns from.
@@ -110,6 +113,7 @@ class Plan:
     splits: Splits
     teacher: TeacherPlan
     student: Make
+    shrink: Shrink | None
     join: Join | None
     several: Callable[[Batches], Source[Batch]]
     shown: str
@@ -130,8 +134,12 @@ class Plan:
 
     def learning(self, seed: int, teacher: Observed) -> Observed:
         """The network of one seed that learns from ``teacher``, with its first weights."""
-        student = self.student(seed)
+        student = self.alone(seed, teacher)
         return student if self.join is None else self.join(student, teacher, seed)
+
+    def alone(self, seed: int, teacher: Observed) -> Observed:
+        """The student of one seed with its first weights, which it may have of ``teacher``."""
+        return self.student(seed) if self.shrink is None else self.shrink(teacher, seed)
 
     def objective(self) -> AbstractObjective:
         """The objective, made anew."""
@@ -176,6 +184,12 @@ def plan(recipe: Recipe, given: Given) -> Plan:
             statistics,
         ],
     )
+    shrink, student = None, given.student
+    if student is None and recipe.student.model.name == NAME:
+        shrink = shrinking(recipe.student.model, whole.train)
+        student = partial(_of_teacher, teacher, shrink)
+    elif student is None:
+        student = network("student", recipe.student, shape, ours, statistics)
     given_objective, examples = given.objective, int(splits.train.ids.max()) + 1
     taught = way(recipe.setting, examples, recipe.train.epochs)
     several = variants(recipe.data.variants)
@@ -183,7 +197,8 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         name=recipe.name,
         splits=splits,
         teacher=teacher,
-        student=given.student or network("student", recipe.student, shape, ours, statistics),
+        student=student,
+        shrink=shrink,
         join=None if recipe.student.graft is None else grafting(recipe.student.graft, shape),
         several=lambda loader: several(taught.feed(loader)),
         shown=shown(recipe.student.model),
@@ -206,6 +221,11 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         cache=wanted.cache,
         compress=recipe.compress,
     )
+
+
+def _of_teacher(teacher: TeacherPlan, shrink: Shrink, seed: int) -> Observed:
+    """The student of the teacher as it is before this run trains it: right in shape."""
+    return shrink(teacher.make(teacher.seed), seed)
 
 
 def load_data(recipe: Recipe) -> Splits:

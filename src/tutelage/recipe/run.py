@@ -160,7 +160,7 @@ def tune(
             if arm == "student":
                 value = student_arm(changed, taught, seed, label, desk).validation
             else:
-                value = baseline_arm(changed, seed, label, desk).validation
+                value = baseline_arm(changed, taught.model.observed, seed, label, desk).validation
             words = ", ".join(f"{key}={value}" for key, value in values.items())
             found = shown(value, changed.splits.validation)
             desk.say(f"  tuning {arm}: {words}: {found} on validation")
@@ -186,7 +186,8 @@ def learn(made: Plan, taught: Taught, desk: Desk) -> tuple[list[Trained], list[T
     students, baselines = [], []
     for seed in made.seeds:
         if made.baseline is not None:
-            baselines.append(baseline_arm(made, seed, f"baseline-{seed}", desk))
+            label, teacher = f"baseline-{seed}", taught.model.observed
+            baselines.append(baseline_arm(made, teacher, seed, label, desk))
             found = shown(baselines[-1].validation, made.splits.validation)
             desk.say(f"baseline, seed {seed}: {found} on validation")
         student = student_arm(made, taught, seed, f"student-{seed}", desk)

@@ -83,12 +83,15 @@ def taught_arm(
     )
 
 
-def baseline_arm(made: Plan, seed: int, label: str, desk: Desk) -> Trained:
-    """The same student, first weights and order of examples, from labels alone."""
+def baseline_arm(made: Plan, network: Observed, seed: int, label: str, desk: Desk) -> Trained:
+    """The same student, first weights and order of examples, from labels alone.
+
+    ``network`` is the teacher, of which a student may begin.
+    """
     assert made.baseline is not None
     return train_arm(
         label,
-        lambda: made.student(seed),
+        lambda: made.alone(seed, network),
         lambda learner: Alone(learner, CrossEntropy()),
         labelled(made.splits.train),
         train=made.baseline,
