@@ -1,0 +1,129 @@
+"""Runs on text: one teacher, its student, kept answers, and a student that begins as its teacher."""
+
+import json
+
+import pytest
+import torch
+from recipe_samples import quiet_run
+
+from tutelage.core.errors import TutelageError
+
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "7", "dogs", "run", ".")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Sentences of a little grammar: each word is followed by one of three."""
+    dice, place, said = torch.Generator().manual_seed(0), 0, []
+    for _ in range(6000):
+        step = int(torch.randint(3, (1,), generator=dice))
+        place = (2 * place + step) % len(WORDS)
+        said.append(WORDS[place])
+    path = tmp_path_factory.mktemp("text") / "said.txt"
+    path.write_text(" ".join(said))
+    return path
+
+
+def recipe(text, **changes):
+    train = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "optimizer": {"adamw": {}}}
+    made = {
+        "recipe": 1,
+        "name": "little",
+        "data": {
+            "source": {
+                "text": {"path": str(text), "tokenizer": {"bpe": {"size": 300}}, "length": 32}
+            }
+        },
+        "teacher": {"model": {"gpt": {"width": 32, "layers": 2, "heads": 2}}, "train": {}},
+        "student": {"model": {"gpt": {"width": 16, "layers": 1, "heads": 2}}},
+        "train": train,
+        "objective": [{"kd": {"temperature": 1}}],
+        "export": False,
+    }
+    return {**made, **changes}
+
+
+@pytest.fixture(scope="module")
+def done(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "out"
+    gates = {"perplexity_ratio": 5.0, "accuracy": {"at_least": 0.01, "by": "estimate"}}
+    result = quiet_run(recipe(text, gates=gates, seeds=[0, 1]), folder)
+    return result, folder
+
+
+def test_a_run_on_text_is_reported_by_tokens(done):
+    result, folder = done
+    report = json.loads((folder / "report.json").read_text())
+    models = report["models"]
+    alike = 300  # tokens
+    assert models["teacher"]["perplexity"] < models["student"]["perplexity"] < alike / 5
+    assert report["kind"] == "language"
+    assert report["comparison"]["gain"]["seeds"] == 2
+    assert [gate["name"] for gate in report["gates"]] == ["perplexity_ratio", "accuracy"]
+    assert result.passed
+    assert 0 < models["student"]["bits_per_byte"] < 8
+    slices = {row["slice"] for row in report["parts"]["Where it was lost"]["slices"]}
+    assert {"early in a row", "late in a row"} < slices
+    names = {path.name for path in folder.iterdir()}
+    assert {"student.safetensors", "report.html", "MODEL_CARD.md", "resolved.yaml"} <= names
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "pipeline_tag: text-generation" in card
+
+
+def test_kept_answers_teach_as_the_live_teacher_does(text, tmp_path, done):
+    kept = recipe(text, baseline=False)
+    kept["teacher"] = {**kept["teacher"], "cache": {"form": "dense", "precision": "fp32"}}
+    found = quiet_run(kept, tmp_path / "dense").report["models"]["student"]["nll"]
+    live = done[0].report["models"]["student"]["nll"]
+    assert found == pytest.approx(live, abs=2e-3)
+    kept["teacher"]["cache"] = {"form": "top", "k": 64}
+    sparse = quiet_run(kept, tmp_path / "top").report["models"]["student"]["nll"]
+    assert sparse == pytest.approx(live, abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A folder with a Llama of two layers that knows nothing."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return {f"hf:{folder}": {"task": "causal-lm"}}
+
+
+def test_a_student_may_begin_as_its_teacher(text, tmp_path, llama):
+    made = recipe(text, student={"model": {"shrunk": {"layers": 1}}})
+    made["train"] = {**made["train"], "epochs": 1, "learning_rate": 1e-6}
+    made["teacher"] = {"model": llama, "train": {"epochs": 3, "learning_rate": 0.01}}
+    models = quiet_run(made, tmp_path / "out").report["models"]
+    assert models["student"]["parameters"] < models["teacher"]["parameters"]
+    assert models["student"]["perplexity"] < 100  # it learnt nothing here: it began so
+    assert models["baseline"]["nll"] == pytest.approx(models["student"]["nll"], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"calibrate": True}, "calibrate: it is not for text"),
+        ({"control": True}, "control: it is not for text"),
+        ({"train": {"augment": ["flip"]}}, "train.augment: got .'flip'., and text is not"),
+        ({"student": {"model": {"shrunk": {"layer": 1}}}}, "Did you mean 'layers'"),
+        ({"student": {"model": {"shrunk": {"layers": 1}}}}, "has no ModuleList"),
+        ({"setting": "cs_kd"}, "setting"),
+    ],
+)
+def test_what_is_not_for_text_is_told_before_anything_runs(text, tmp_path, change, told):
+    with pytest.raises(TutelageError, match=told) as error:
+        quiet_run(recipe(text, **change), tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
