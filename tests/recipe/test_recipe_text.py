@@ -6,7 +6,9 @@ import pytest
 import torch
 from recipe_samples import quiet_run
 
+from tutelage.core.batch import Batch
 from tutelage.core.errors import TutelageError
+from tutelage.evaluation.onnx_model import OnnxModel
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "7", "dogs", "run", ".")
 
@@ -47,7 +49,7 @@ def recipe(text, **changes):
 def done(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "out"
     gates = {"perplexity_ratio": 5.0, "accuracy": {"at_least": 0.01, "by": "estimate"}}
-    result = quiet_run(recipe(text, gates=gates, seeds=[0, 1]), folder)
+    result = quiet_run(recipe(text, gates=gates, seeds=[0, 1], export=True), folder)
     return result, folder
 
 
@@ -68,6 +70,24 @@ def test_a_run_on_text_is_reported_by_tokens(done):
     assert {"student.safetensors", "report.html", "MODEL_CARD.md", "resolved.yaml"} <= names
     card = (folder / "MODEL_CARD.md").read_text()
     assert "pipeline_tag: text-generation" in card
+
+
+def test_what_is_shipped_answers_as_the_student(done, text):
+    transformers = pytest.importorskip("transformers")
+    result, folder = done
+    rows = torch.randint(280, (2, 11), generator=torch.Generator().manual_seed(1))
+    batch = Batch({"input_ids": rows, "attention_mask": torch.ones_like(rows)})
+    with torch.no_grad():
+        said = result.student.cpu().eval()(batch).logits
+        other = transformers.AutoModelForCausalLM.from_pretrained(folder / "student")
+        theirs = other(input_ids=rows).logits
+    assert torch.allclose(OnnxModel(folder / "student.onnx")(batch).logits, said, atol=1e-4)
+    assert torch.allclose(theirs, said, atol=1e-4)
+    cut = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "student" / "tokenizer.json")
+    )
+    whole = text.read_text()[:50]
+    assert cut.decode(cut.encode(whole)) == whole
 
 
 def test_kept_answers_teach_as_the_live_teacher_does(text, tmp_path, done):

@@ -37,9 +37,10 @@ def export_onnx(
     """Write a model with its intake as one ONNX file, and keep it only if it computes the same.
 
     The file takes the data's own inputs (images in [0, 1], not normalised), any number of them at
-    once, and gives logits in the data's order of classes. It is run by ONNX Runtime on the
-    examples, one by one and together, and compared with the model, before it gets its name; if
-    anything is wrong, no file is left. The model itself is not changed, its feature taps stay.
+    once, and gives logits in the data's order of classes; of text, rows of any length. It is run by
+    ONNX Runtime on the examples, one by one and together, and compared with the model, before it
+    gets its name; if anything is wrong, no file is left. The model itself is not changed, its
+    feature taps stay.
 
     Args:
         model: The model with its intake and order of classes.
@@ -72,6 +73,7 @@ def export_onnx(
             "ship the safetensors file."
         )
     expected = _answers(observed, examples)
+    of_tokens = expected.ndim == 3
     if names and len(names) != expected.shape[-1]:
         raise ExportError(
             f"{len(names)} class names were given, and the model has {expected.shape[-1]} classes."
@@ -80,7 +82,7 @@ def export_onnx(
     _make_way(path, temporary)
     about = _about(examples.inputs, names, source)
     try:
-        _write(_Shipped.of(observed), examples.inputs, about, temporary)
+        _write(_Shipped.of(observed), examples.inputs, about, temporary, of_tokens=of_tokens)
         parity = _compare(temporary, examples.inputs, expected, tolerance)
         temporary.replace(path)
     finally:
@@ -133,14 +135,18 @@ def _write(
     about: dict[str, str],
     path: Path,
     outputs: Sequence[str] = ("logits",),
+    *,
+    of_tokens: bool = False,
 ) -> None:
     import onnx
 
     few = _rows(inputs, slice(0, 3))
     if _length(few) < 2:  # torch.export takes a batch of one for a constant
         few = _map(few, lambda t: torch.cat([t, t]))
-    many = torch.export.Dim("batch", min=1)
-    shapes: Any = {0: many} if isinstance(few, Tensor) else {name: {0: many} for name in few}
+    dims: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if of_tokens:
+        dims[1] = torch.export.Dim("length", min=2)
+    shapes: Any = dims if isinstance(few, Tensor) else dict.fromkeys(few, dims)
     given = ["inputs"] if isinstance(few, Tensor) else list(few)
     try:
         with quietly(), torch.no_grad():
@@ -210,11 +216,11 @@ def _answers(observed: Observed, examples: Batch) -> Tensor:
             "the model cannot answer these examples: give real ones of the data, and a model in "
             f"float32 (model.float()): {_line(error)}"
         ) from error
-    if logits.ndim != 2 or not bool(logits.isfinite().all()):
+    if logits.ndim not in (2, 3) or not bool(logits.isfinite().all()):
         raise ExportError(
             f"the model answers with logits of shape {tuple(logits.shape)}"
             f"{'' if bool(logits.isfinite().all()) else ' that are NaN or infinite'}: finite "
-            "logits (N, C) can be exported."
+            "logits (N, C) or (N, T, C) can be exported."
         )
     return logits  # type: ignore[no-any-return]
 

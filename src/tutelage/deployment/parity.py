@@ -26,10 +26,10 @@ class Parity:
 
 
 def parity_of(found: Tensor, expected: Tensor, tolerance: float) -> Parity:
-    """How the file's logits ``(N, C)`` agree with the model's."""
+    """How the file's logits ``(N, C)`` or ``(N, T, C)`` agree with the model's."""
     scale = expected.abs().amax().clamp(min=1e-12)
     # Two classes nearer than the tolerance to each other may change places: a tie.
-    chosen = expected.gather(-1, found.argmax(-1, keepdim=True))[:, 0]
+    chosen = expected.gather(-1, found.argmax(-1, keepdim=True))[..., 0]
     same = expected.amax(-1) - chosen <= 2 * tolerance * scale
     difference = float((found - expected).abs().amax() / scale)
     return Parity(difference, same.double().mean().item(), len(expected))
@@ -49,7 +49,7 @@ def compared(
     Args:
         answer: The file in its runtime.
         inputs: Real examples ``(N, ...)``.
-        expected: The model's logits ``(N, C)`` for them.
+        expected: The model's logits ``(N, C)`` or ``(N, T, C)`` for them.
         tolerance: Largest difference allowed, as a share of the largest logit.
         what: The file, in messages.
         most: How many examples the file takes at once; None where it takes any number.

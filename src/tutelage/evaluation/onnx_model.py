@@ -74,12 +74,12 @@ class OnnxModel:
                 f"{_shapes(feed)}; it takes {self._takes()}: {_line(error)}"
             ) from error
         logits = torch.from_numpy(found).float()
-        if logits.ndim != 2 or len(logits) != len(batch):
+        if logits.ndim not in (2, 3) or len(logits) != len(batch):
             raise ShapeMismatch(
                 f"{self.path.name} answers {len(batch)} examples with {tuple(logits.shape)}: "
-                "logits (N, C), one row an example, are needed of its first output."
+                "logits (N, C), one row an example, are needed of its first output (or (N, T, C))."
             )
-        return Outputs(logits if self._classes is None else logits.index_select(1, self._classes))
+        return Outputs(logits if self._classes is None else logits.index_select(-1, self._classes))
 
     def ready(self, inputs: Inputs, threads: int) -> Callable[[], object]:
         """One call that answers these inputs in a session of so many threads, and throws it away.

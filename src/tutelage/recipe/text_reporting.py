@@ -1,6 +1,7 @@
 """The end of a run on text: the test text is read once, by all models, and files are written."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,13 +27,14 @@ from tutelage.evaluation.language.slices import (
     token_kinds,
 )
 from tutelage.evaluation.report import write_whole
-from tutelage.models import Observed, save_weights
+from tutelage.models import Observed
 from tutelage.recipe.arms import Desk
 from tutelage.recipe.caching import notes
 from tutelage.recipe.facts import facts_of, macs_of
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.outcome import Arms, times, tuned
 from tutelage.recipe.plan import Plan
+from tutelage.recipe.text_files import write_student
 from tutelage.recipe.tuning import Choice
 
 _PAIRS = {role: ("teacher", role) for role in ("student", "baseline")}
@@ -45,9 +47,8 @@ def text_figures(
     found = _measure(arms, choices, desk, command)
     if folder is None:
         return found.figures
-    words = {"recipe": arms.plan.name}
-    student = arms.students[0].model.model
-    save_weights(student, folder.path / "student.safetensors", metadata=words)
+    more = write_student(arms, folder.path)
+    found = replace(found, notes=[*found.notes, *more])
     figures = found.write(folder.path)
     write_whole(folder.path / "MODEL_CARD.md", language_card(figures))
     folder.finish("report", {})

@@ -7,6 +7,7 @@ from tutelage.models.shrunk.folder import open_folder as open_folder
 from tutelage.models.shrunk.influence import block_influence as block_influence
 from tutelage.models.shrunk.layers import fewer_layers as fewer_layers
 from tutelage.models.shrunk.leaving_out import loss_left_out as loss_left_out
+from tutelage.models.shrunk.lora import has_adapters as has_adapters
 from tutelage.models.shrunk.lora import merged as merged
 from tutelage.models.shrunk.lora import with_lora as with_lora
 from tutelage.models.shrunk.pieces import fewer_pieces as fewer_pieces

@@ -71,6 +71,15 @@ def with_lora(
     return student
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """Whether a model learns through adapters.
+
+    >>> has_adapters(nn.Linear(2, 2))
+    False
+    """
+    return any(type(module).__module__.startswith("peft.") for module in model.modules())
+
+
 def merged(model: nn.Module) -> nn.Module:
     r"""A copy without adapters that answers as the model does, for export.
 

@@ -53,7 +53,7 @@ class _Attention(nn.Module):
             value,
             attn_mask=view,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=view is None and query.shape[2] > 1,
+            is_causal=view is None and bool(query.shape[2] > 1),
         )
         out: Tensor = self.out(gathered.transpose(1, 2).flatten(2))
         return out
