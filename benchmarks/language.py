@@ -67,7 +67,7 @@ class Scale:
 
 LARGE = {"width": 128, "layers": 4, "heads": 4, "length": LENGTH, "dropout": 0.1}
 SMALL = {"width": 64, "layers": 2, "heads": 2, "length": LENGTH}
-RATES = {"alone": 0.006, "kd": 0.006, "top32": 0.006, "on_policy": 0.002}
+RATES = {"alone": 0.012, "kd": 0.012, "top32": 0.012, "on_policy": 0.004}
 SCALES = {
     "shakespeare": Scale(1024, LARGE, SMALL, 4, 5, 0.004, RATES),
     "wikitext": Scale(2048, LARGE, SMALL, 4, 5, 0.004, RATES),
