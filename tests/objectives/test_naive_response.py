@@ -1,12 +1,12 @@
-"""The naive forms of response objectives, of several teachers and of weights: equal values."""
+"""The naive forms of response and hidden-state objectives, of several teachers, of weights."""
 
 import pytest
 import torch
-from benchmarks.naive import basics, response_a, response_b, several, weighting
+from benchmarks.naive import basics, hidden, response_a, response_b, several, weighting
 
 from tutelage.testing import default_probe, registered_objective
 
-PARTS = (basics, response_a, response_b, several, weighting)
+PARTS = (basics, hidden, response_a, response_b, several, weighting)
 NAIVE = {name: form for part in PARTS for name, form in part.NAIVE.items()}
 
 

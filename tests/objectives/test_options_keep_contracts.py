@@ -11,6 +11,7 @@ from tutelage.testing import objective_contracts
 TWO, THREE = ["first", "second"], ["first", "second", "third"]
 LAYERS: Mapping[str, Any] = {"student": TWO, "teacher": THREE}
 F = {"pairs": {"feature": "feature"}}
+TAPPED = {"student": "feature", "teacher": "feature"}
 
 OPTIONS: list[tuple[str, Mapping[str, Any]]] = [
     ("kd_members", {"members": 3, "temperature": 1.0}),
@@ -74,6 +75,26 @@ OPTIONS: list[tuple[str, Mapping[str, Any]]] = [
     ("wkd_l", {"head": "head", "strength": 0.25, "iterations": 3, "temperature": 1.0}),
     ("skd", {"temperature": 1.0, "ridge": 1.0, "beta": 0.5}),
     ("tf_kd", {"temperature": 1.0, "confidence": 0.5}),
+    ("minilm", {"units": "real", "causal": True}),
+    ("tinybert_states", {"adapter": None}),
+    ("tinybert_states", {"shared": False, "units": "real"}),
+    ("tinybert_attention", {"meet": "mean", "causal": True}),
+    ("tinybert", {"prediction": False, "adapter": None}),
+    ("patient_kd", {"token": "mean"}),
+    ("patient_kd", {"token": "last", "adapter": "linear"}),
+    ("distilbert_cosine", {"adapter": None}),
+    ("mobilebert", {"adapter": "linear", "units": "real"}),
+    ("bert_emd", {"separate": True, "temperature": None}),
+    ("bert_emd", {"shared": False, "floor": 1.0}),
+    ("dskd", {"divergence": "reverse"}),
+    ("dskd", {"divergence": "alpha_beta", "temperature": 1.0, "start": "logits"}),
+    ("embed_distill", {"measure": "mse"}),
+    ("embed_distill", {**TAPPED, "measure": "cosine", "adapter": "linear"}),
+    ("pairwise_cosines", {**TAPPED, "pool": "last"}),
+    ("rank_cse", {**TAPPED, "temperature": 0.5, "teacher_temperature": 0.2}),
+    ("margin_mse_embeddings", TAPPED),
+    ("matryoshka", {"teacher": "cut", "weights": [1, 0.5]}),
+    ("matryoshka", {"inner": {"embed_distill": {**TAPPED, "adapter": "linear"}}, "sizes": [2, 6]}),
 ]
 
 

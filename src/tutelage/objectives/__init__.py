@@ -5,11 +5,14 @@ from tutelage.objectives.attention.distributions import (
     AttentionDistribution as AttentionDistribution,
 )
 from tutelage.objectives.attention.distributions import attention_divergence as attention_divergence
+from tutelage.objectives.attention.heads import attention_scores as attention_scores
 from tutelage.objectives.attention.heads import log_attention as log_attention
 from tutelage.objectives.attention.minilm import MiniLM as MiniLM
 from tutelage.objectives.attention.minilm import minilm as minilm
 from tutelage.objectives.attention.minilm_v2 import MiniLMRelations as MiniLMRelations
 from tutelage.objectives.attention.minilm_v2 import relation_divergence as relation_divergence
+from tutelage.objectives.attention.scores import AttentionScores as AttentionScores
+from tutelage.objectives.attention.scores import score_error as score_error
 from tutelage.objectives.attention.transfer import Attention as Attention
 from tutelage.objectives.attention.transfer import AttentionPaper as AttentionPaper
 from tutelage.objectives.attention.transfer import attention_map as attention_map
@@ -127,6 +130,31 @@ from tutelage.objectives.feature.vkd import VkD as VkD
 from tutelage.objectives.feature.vkd import vkd as vkd
 from tutelage.objectives.feature.wkd_f import WassersteinFeatures as WassersteinFeatures
 from tutelage.objectives.feature.wkd_f import wasserstein_features as wasserstein_features
+from tutelage.objectives.hidden.bert_emd import BertEMD as BertEMD
+from tutelage.objectives.hidden.cross_model import cross_attention as cross_attention
+from tutelage.objectives.hidden.distilbert import DistilBERTCosine as DistilBERTCosine
+from tutelage.objectives.hidden.dskd import DualSpace as DualSpace
+from tutelage.objectives.hidden.dskd import projector_between as projector_between
+from tutelage.objectives.hidden.embed_distill import EmbedDistill as EmbedDistill
+from tutelage.objectives.hidden.embed_distill import embedding_distance as embedding_distance
+from tutelage.objectives.hidden.jasper import PairwiseCosines as PairwiseCosines
+from tutelage.objectives.hidden.jasper import cosine_error as cosine_error
+from tutelage.objectives.hidden.margin_mse import EmbeddingMargins as EmbeddingMargins
+from tutelage.objectives.hidden.margin_mse import MarginMSE as MarginMSE
+from tutelage.objectives.hidden.margin_mse import margin_mse as margin_mse
+from tutelage.objectives.hidden.margin_mse import triple_margins as triple_margins
+from tutelage.objectives.hidden.matryoshka import Matryoshka as Matryoshka
+from tutelage.objectives.hidden.matryoshka import first_numbers as first_numbers
+from tutelage.objectives.hidden.mobilebert import FeatureMaps as FeatureMaps
+from tutelage.objectives.hidden.mobilebert import MobileBERT as MobileBERT
+from tutelage.objectives.hidden.patient import PatientStates as PatientStates
+from tutelage.objectives.hidden.patient import patient_distance as patient_distance
+from tutelage.objectives.hidden.rank_cse import RankedSimilarities as RankedSimilarities
+from tutelage.objectives.hidden.rank_cse import ranked_similarities as ranked_similarities
+from tutelage.objectives.hidden.states import AbstractStates as AbstractStates
+from tutelage.objectives.hidden.states import state_error as state_error
+from tutelage.objectives.hidden.tinybert import TinyBERT as TinyBERT
+from tutelage.objectives.hidden.tinybert import TinyBERTStates as TinyBERTStates
 from tutelage.objectives.inner import Inner as Inner
 from tutelage.objectives.language.divergences import DIVERGENCES as DIVERGENCES
 from tutelage.objectives.language.heads import LinearHead as LinearHead
@@ -150,6 +178,7 @@ from tutelage.objectives.matching.semantic import SemanticMatch as SemanticMatch
 from tutelage.objectives.matching.semantic import layer_attention as layer_attention
 from tutelage.objectives.matching.transport import MatchTransport as MatchTransport
 from tutelage.objectives.matching.transport import cost_attention as cost_attention
+from tutelage.objectives.matching.transport import moved_weights as moved_weights
 from tutelage.objectives.matching.transport import transport_plan as transport_plan
 from tutelage.objectives.matching.tutor import MatchTutor as MatchTutor
 from tutelage.objectives.matching.tutor import tutor_shares as tutor_shares

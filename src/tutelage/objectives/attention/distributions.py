@@ -19,6 +19,7 @@ from tutelage.objectives.attention.heads import (
     rows_apart,
     split_heads,
 )
+from tutelage.objectives.hidden.tokens import Units
 from tutelage.objectives.pairs import Pairs
 
 Meeting = Literal["each", "mean", "first"]
@@ -85,11 +86,13 @@ class AttentionDistribution(AbstractHeads):
     call is given, ``scaled_dot_product_attention()#0:in.0`` and ``:in.1``, the first call being
     the first layer (keys may be repeated there already: then key_heads is heads). Some
     models scale by another number than 1 / sqrt(d), or add a bias of positions (T5, Swin): neither
-    is seen here. With a mask ``(N, T)`` that keeps only some tokens of a text for the loss, such
-    as the answer, set ``padding: false``, or the question would be hidden.
+    is seen here. Of inputs without names a mask ``(N, T)`` is taken for that of padding: where it
+    keeps only some tokens for the loss, such as the answer, set ``padding: false``, or the
+    question would be hidden.
 
     Args:
-        heads: Query heads; or two numbers, the student's and the teacher's.
+        heads: Query heads; or two numbers, the student's and the teacher's; None where states are
+            ``(N, heads, T, d)``.
         queries: Student's to teacher's queries, each ``(N, T, heads * d)`` or
             ``(N, heads, T, d)``; sizes of heads may differ. One pair a layer.
         keys: The same of keys, in the same order.
@@ -99,8 +102,11 @@ class AttentionDistribution(AbstractHeads):
         meet: ``each`` head one of the teacher's; where they are not as many, ``mean`` compares
             the heads' mean distributions, ``first`` the first heads of both.
         causal: Whether a token sees only what is before it.
-        padding: Whether tokens that a mask ``(N, T)`` leaves out are hidden as keys too; as
-            queries they never count.
+        padding: Whether padded tokens are hidden as keys: those that ``attention_mask`` among the
+            inputs leaves out or, where inputs have no names, the mask ``(N, T)``. As queries they
+            never count; tokens of other documents in a packed row are always hidden.
+        units: ``counted`` tokens, as the mask says, or all ``real`` ones (see
+            `tutelage.objectives.hidden.tokens`).
     """
 
     name = "attention_kl"
@@ -112,7 +118,7 @@ class AttentionDistribution(AbstractHeads):
 
     def __init__(
         self,
-        heads: Counts,
+        heads: Counts | None = None,
         queries: Pairs | None = None,
         keys: Pairs | None = None,
         qkv: Pairs | None = None,
@@ -120,9 +126,10 @@ class AttentionDistribution(AbstractHeads):
         meet: Meeting = "each",
         causal: bool = False,
         padding: bool = True,
+        units: Units = "counted",
     ):
         given = {"queries": queries, "keys": keys}
-        super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding)
+        super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding, units=units)
         if meet not in get_args(Meeting):
             raise RecipeError(f"{self.name}: meet must be each, mean or first, got {meet!r}.")
         self.meet = meet

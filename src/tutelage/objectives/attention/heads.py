@@ -17,6 +17,8 @@ from tutelage.core.errors import RecipeError, ShapeMismatch
 from tutelage.core.outputs import Outputs
 from tutelage.core.reduce import full_precision
 from tutelage.objectives.base import AbstractUnitLoss
+from tutelage.objectives.hidden.layers import layer_weights, weighted_sum
+from tutelage.objectives.hidden.tokens import Units, one_of, token_units, visible_tokens
 from tutelage.objectives.pairs import Pairs, pairs_of, paths_of
 from tutelage.objectives.units import raised
 
@@ -24,14 +26,21 @@ Counts = int | Sequence[int]
 """A number for both networks, or the student's and the teacher's."""
 
 
-def split_heads(states: Tensor, heads: int, asker: str) -> Tensor:
+def split_heads(states: Tensor, heads: int | None, asker: str) -> Tensor:
     """States by head: ``(N, T, heads * d)`` -> ``(N, heads, T, d)``, which may come as it is.
+
+    Without a number of heads it must.
 
     >>> split_heads(torch.rand(2, 5, 12), 3, "minilm").shape
     torch.Size([2, 3, 5, 4])
     """
-    if states.ndim == 4 and states.shape[1] == heads:
+    if states.ndim == 4 and heads in (None, states.shape[1]):
         return states
+    if heads is None:
+        raise ShapeMismatch(
+            f"{asker} needs the number of heads to cut states {tuple(states.shape)}, which are "
+            "not (N, heads, T, d): set heads to that of the model."
+        )
     if states.ndim != 3 or states.shape[-1] % heads:
         raise ShapeMismatch(
             f"{asker} needs states (N, T, {heads} * d) or (N, {heads}, T, d), and got "
@@ -54,6 +63,38 @@ def unpack(packed: Tensor, heads: int, key_heads: int, asker: str) -> list[Tenso
     return [packed[..., :keys], packed[..., keys:values], packed[..., values:]]
 
 
+def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
+    r"""Attention before the softmax; keys of fewer heads are shared by groups of query heads.
+
+    .. math:: \langle q_i, k_j \rangle / \sqrt d
+
+    Args:
+        queries: ``(N, H, T, d)``.
+        keys: ``(N, H / g, S, d)``.
+
+    Returns:
+        ``(N, H, T, S)``, without unit.
+
+    Raises:
+        ShapeMismatch: Heads or sizes do not fit.
+
+    Example:
+        >>> attention_scores(torch.ones(1, 4, 3, 4), torch.ones(1, 2, 3, 4)).unique()
+        tensor([2.])
+    """
+    queries, keys = raised(queries), raised(keys)
+    heads, groups = queries.shape[1], keys.shape[1]
+    if heads % groups or queries.shape[-1] != keys.shape[-1]:
+        raise ShapeMismatch(
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} do not fit: the number "
+            "of key heads must divide that of query heads, and heads must be of one size."
+        )
+    grouped = queries.reshape(len(queries), groups, heads // groups, *queries.shape[2:])
+    grouped = grouped / math.sqrt(queries.shape[-1])
+    with full_precision(queries):
+        return (grouped @ keys.unsqueeze(2).transpose(-1, -2)).flatten(1, 2)
+
+
 def log_attention(
     queries: Tensor, keys: Tensor, *, causal: bool = False, padding: Tensor | None = None
 ) -> Tensor:
@@ -65,7 +106,8 @@ def log_attention(
         queries: ``(N, H, T, d)``.
         keys: ``(N, H / g, S, d)``.
         causal: Whether a query sees only keys up to its own place (the last query sees all).
-        padding: ``(N, S)`` of bool, False for keys that nobody sees.
+        padding: ``(N, S)`` of bool, False for keys that nobody sees; or ``(N, T, S)``, False for
+            those that a query does not see.
 
     Returns:
         ``(N, H, T, S)``; the lowest number there is for what is not seen, which for a query that
@@ -79,18 +121,8 @@ def log_attention(
         >>> log_attention(q, k, causal=True).exp()[0, 0, 0].tolist()
         [1.0, 0.0, 0.0]
     """
-    queries, keys = raised(queries), raised(keys)
-    heads, groups = queries.shape[1], keys.shape[1]
-    if heads % groups or queries.shape[-1] != keys.shape[-1]:
-        raise ShapeMismatch(
-            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} do not fit: the number "
-            "of key heads must divide that of query heads, and heads must be of one size."
-        )
-    grouped = queries.reshape(len(queries), groups, heads // groups, *queries.shape[2:])
-    grouped = grouped / math.sqrt(queries.shape[-1])
-    with full_precision(queries):
-        scores = (grouped @ keys.unsqueeze(2).transpose(-1, -2)).flatten(1, 2)
-    hidden = _hidden(scores, causal, padding)
+    scores = attention_scores(queries, keys)
+    hidden = hidden_keys(scores, causal, padding)
     if hidden is None:
         return F.log_softmax(scores, dim=-1)
     # Not -inf: a softmax over nothing, and the difference of two, would be NaN.
@@ -98,19 +130,19 @@ def log_attention(
     return F.log_softmax(scores.masked_fill(hidden, lowest), dim=-1).masked_fill(hidden, lowest)
 
 
-def _hidden(scores: Tensor, causal: bool, padding: Tensor | None) -> Tensor | None:
-    """Which keys each query does not see, of a shape that fits ``(N, H, T, S)``."""
+def hidden_keys(scores: Tensor, causal: bool, padding: Tensor | None) -> Tensor | None:
+    """Which keys each query does not see, of a shape that fits ``(N, H, T, S)``; None for none."""
     hidden = None
     if causal:
         queries, keys = scores.shape[-2:]
         hidden = ~torch.ones_like(scores[0, 0], dtype=torch.bool).tril(keys - queries)
     if padding is not None:
-        if padding.shape != (len(scores), scores.shape[-1]):
+        if padding.shape not in ((len(scores), scores.shape[-1]), (len(scores), *scores.shape[2:])):
             raise ShapeMismatch(
                 f"a mask of keys must be {(len(scores), scores.shape[-1])}, one entry a token, and "
                 f"is {tuple(padding.shape)}."
             )
-        padded = ~padding[:, None, None, :]
+        padded = ~(padding[:, None, None] if padding.ndim == 2 else padding[:, None])
         hidden = padded if hidden is None else hidden | padded
     return hidden
 
@@ -143,10 +175,14 @@ class AbstractHeads(AbstractUnitLoss):
     Args:
         given: By option, the pairs of one kind of states, or None; all of them, or none.
         qkv: In their place, pairs of packed states, in the order queries, keys, values.
-        heads: Query heads.
+        heads: Query heads; None where states are ``(N, heads, T, d)``.
         key_heads: Key and value heads, where they are fewer; None for as many.
         causal: Whether a token sees only what is before it.
-        padding: Whether tokens left out by the mask ``(N, T)`` are also hidden as keys.
+        padding: Whether padded tokens are hidden as keys: those that ``attention_mask`` leaves
+            out or, where inputs have no names, the mask ``(N, T)``. Of packed rows, tokens of
+            other documents always are.
+        weights: One number at least 0 for each layer, in their order; 1 where left out.
+        units: Which tokens count as queries: see `tutelage.objectives.hidden.tokens`.
     """
 
     needs_features = True
@@ -161,6 +197,8 @@ class AbstractHeads(AbstractUnitLoss):
         *,
         causal: bool,
         padding: bool,
+        weights: Sequence[float] | None = None,
+        units: Units = "counted",
     ):
         super().__init__()
         asked = {option: pairs for option, pairs in given.items() if pairs is not None}
@@ -178,11 +216,13 @@ class AbstractHeads(AbstractUnitLoss):
             )
         self.packed = qkv is not None
         self.taps = paths_of([pair for pairs in self.states for pair in pairs])
-        self.heads = _both(1 if heads is None else heads, "heads", self.name)
-        self.key_heads = _both(
-            self.heads if key_heads is None else key_heads, "key_heads", self.name
-        )
+        self.heads = head_counts(heads, "heads", self.name)
+        self.key_heads = self.heads
+        if key_heads is not None:
+            self.key_heads = head_counts(key_heads, "key_heads", self.name)
+        self.layer_weights = layer_weights(weights, len(self.states[0]), self.name)
         self.causal, self.padding = causal, padding
+        self.units = one_of(units, "units", Units, self.name)
 
     @abstractmethod
     def compare(
@@ -204,24 +244,26 @@ class AbstractHeads(AbstractUnitLoss):
 
     @final
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """The sum over layers, ``(N, T)``."""
-        tokens = batch.mask is not None and batch.mask.ndim > 1
-        padding = batch.mask if self.padding and tokens else None
+        """The weighted sum over layers, one value a unit."""
+        seen = visible_tokens(batch, padding=self.padding)
         layers = zip(self._layers(student, 0), self._layers(teacher, 1), strict=True)
-        return torch.stack([self.compare(s, t, padding) for s, t in layers]).sum(0)
+        found = weighted_sum([self.compare(s, t, seen) for s, t in layers], self.layer_weights)
+        return token_units(found, batch, self.name, self.units)
 
     def _layers(self, outputs: Outputs, side: int) -> list[list[Tensor]]:
         """The states of each layer: side 0 is the student's, 1 the teacher's."""
         if self.packed:
-            heads, key_heads = self.heads[side], self.key_heads[side]
+            heads, key_heads = self.heads[side] or 1, self.key_heads[side] or 1
             return [
                 unpack(outputs[pair[side]], heads, key_heads, self.name) for pair in self.states[0]
             ]
         return [[outputs[pair[side]] for pair in layer] for layer in zip(*self.states, strict=True)]
 
 
-def _both(counts: Counts, option: str, asker: str) -> tuple[int, int]:
+def head_counts(counts: Counts | None, option: str, asker: str) -> tuple[int | None, int | None]:
     """The student's and the teacher's number."""
+    if counts is None:
+        return None, None
     both = list(counts) if isinstance(counts, Sequence) else [counts, counts]
     whole = all(isinstance(each, int) and not isinstance(each, bool) for each in both)
     if len(both) != 2 or not whole or min(both) < 1:

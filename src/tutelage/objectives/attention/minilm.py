@@ -17,6 +17,7 @@ from tutelage.objectives.attention.heads import (
     rows_apart,
     split_heads,
 )
+from tutelage.objectives.hidden.tokens import Units
 from tutelage.objectives.pairs import Pairs
 
 
@@ -58,8 +59,18 @@ def minilm(
         ]
         for a, b in ((0, 1), (2, 2))
     )
+    our_values, their_values = _as_many(our_values, their_values)
     relation = rows_apart(our_values, their_values, "minilm")
     return rows_apart(ours, theirs, "minilm"), relation
+
+
+def _as_many(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Relations of values ``(N, G, T, T)``, those of fewer heads repeated as attention does it."""
+    most = max(student.shape[1], teacher.shape[1])
+    if any(most % each.shape[1] for each in (student, teacher)):
+        return student, teacher
+    ours, theirs = (each.repeat_interleave(most // each.shape[1], 1) for each in (student, teacher))
+    return ours, theirs
 
 
 @register("objective", "minilm")
@@ -80,13 +91,14 @@ class MiniLM(AbstractHeads):
     paper takes the mean over each sequence first; here a token counts for the same in every
     sequence.
 
-    Traps: those of `AttentionDistribution` (rotary positions, masks of answers). Values shared by
-    groups of query heads are related once each, not once a query head. Packed
-    projections of some models are not in the order queries, keys, values, or go head by head
-    (GPT-NeoX, BLOOM): tap their parts.
+    Traps: those of `AttentionDistribution` (rotary positions, masks of answers). Relations of a
+    causal model want ``causal: true``, as there is none to tokens that it cannot see. Values
+    shared by groups of query heads are related once each where both networks have as many; else
+    those of fewer are repeated, as attention does it. Packed projections of some models are not in
+    the order queries, keys, values, or go head by head (GPT-NeoX, BLOOM): tap their parts.
 
     Args:
-        heads: Query heads, as many in both networks.
+        heads: Query heads, as many in both networks; None where states are ``(N, heads, T, d)``.
         queries: Student's to teacher's queries, each ``(N, T, heads * d)`` or
             ``(N, heads, T, d)``: one pair, of the last layers (more are summed).
         keys: The same of keys, in the same order.
@@ -95,8 +107,11 @@ class MiniLM(AbstractHeads):
             queries, then all keys, then all values.
         key_heads: Key and value heads, where several query heads share one; None for as many.
         causal: Whether a token sees only what is before it, in both kinds of relation.
-        padding: Whether tokens that a mask ``(N, T)`` leaves out are hidden as keys too; as
-            queries they never count.
+        padding: Whether padded tokens are hidden as keys: those that ``attention_mask`` among the
+            inputs leaves out or, where inputs have no names, the mask ``(N, T)``. As queries they
+            never count; tokens of other documents in a packed row are always hidden.
+        units: ``counted`` tokens, as the mask says, or all ``real`` ones (see
+            `tutelage.objectives.hidden.tokens`).
     """
 
     name = "minilm"
@@ -109,7 +124,7 @@ class MiniLM(AbstractHeads):
 
     def __init__(
         self,
-        heads: Counts,
+        heads: Counts | None = None,
         queries: Pairs | None = None,
         keys: Pairs | None = None,
         values: Pairs | None = None,
@@ -117,9 +132,10 @@ class MiniLM(AbstractHeads):
         key_heads: Counts | None = None,
         causal: bool = False,
         padding: bool = True,
+        units: Units = "counted",
     ):
         given = {"queries": queries, "keys": keys, "values": values}
-        super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding)
+        super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding, units=units)
 
     def compare(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], padding: Tensor | None

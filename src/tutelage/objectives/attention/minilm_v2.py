@@ -19,6 +19,7 @@ from tutelage.objectives.attention.heads import (
     rows_apart,
     split_heads,
 )
+from tutelage.objectives.hidden.tokens import Units
 from tutelage.objectives.pairs import Pairs
 from tutelage.objectives.units import number, whole
 
@@ -89,8 +90,9 @@ class MiniLMRelations(AbstractHeads):
 
     Traps: 48 relation heads are for a width of 768 (64 for 1024, the paper's choice): more heads
     give more detail, and fewer numbers each. With rotary positions, relations of the
-    projections are without them, which both networks share. A mask ``(N, T)`` of answers wants
-    ``padding: false``.
+    projections are without them, which both networks share. Relations of a causal model want
+    ``causal: true``, as there is none to tokens that it cannot see. Of inputs without names a mask
+    ``(N, T)`` is taken for that of padding; one of answers wants ``padding: false`` there.
 
     Args:
         relation_heads: A_r, which divides the widths of all states of both networks.
@@ -105,8 +107,11 @@ class MiniLMRelations(AbstractHeads):
         key_heads: Key and value heads, likewise; None for as many.
         weights: The three alphas, of queries, keys and values.
         causal: Whether a token is related only to what is before it.
-        padding: Whether tokens that a mask ``(N, T)`` leaves out are hidden as keys too; as
-            queries they never count.
+        padding: Whether padded tokens are hidden as keys: those that ``attention_mask`` among the
+            inputs leaves out or, where inputs have no names, the mask ``(N, T)``. As queries they
+            never count; tokens of other documents in a packed row are always hidden.
+        units: ``counted`` tokens, as the mask says, or all ``real`` ones (see
+            `tutelage.objectives.hidden.tokens`).
     """
 
     name = "minilm_v2"
@@ -129,9 +134,10 @@ class MiniLMRelations(AbstractHeads):
         weights: Sequence[float] = (1.0, 1.0, 1.0),
         causal: bool = False,
         padding: bool = True,
+        units: Units = "counted",
     ):
         given = {"queries": queries, "keys": keys, "values": values}
-        super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding)
+        super().__init__(given, qkv, heads, key_heads, causal=causal, padding=padding, units=units)
         self.relation_heads = whole(relation_heads, "relation_heads", self.name, least=1)
         if isinstance(weights, str) or not isinstance(weights, Sequence) or len(weights) != 3:
             raise RecipeError(f"{self.name}: weights must be three numbers, got {weights!r}.")

@@ -16,7 +16,9 @@ from tutelage.objectives.matching.distances import distance_of
 from tutelage.objectives.paired import AbstractPaired, Adapter
 
 
-def layer_pairs(student: int, teacher: int, order: str = "skip") -> list[tuple[int, int]]:
+def layer_pairs(
+    student: int, teacher: int, order: str = "skip", asker: str = "match_layers"
+) -> list[tuple[int, int]]:
     r"""Which of the teacher's layers each of the student's meets, by numbers from 0.
 
     .. math:: g(i) = \lceil i \, T / S \rceil \text{ (skip)}, \quad g(i) = T - S + i
@@ -27,6 +29,7 @@ def layer_pairs(student: int, teacher: int, order: str = "skip") -> list[tuple[i
         teacher: T, how many the teacher has.
         order: ``skip`` spreads them evenly, ending with the last; ``last`` takes the last S of
             the teacher; ``end`` matches the last layer alone.
+        asker: In whose name others are refused.
 
     Returns:
         Pairs of numbers.
@@ -43,10 +46,10 @@ def layer_pairs(student: int, teacher: int, order: str = "skip") -> list[tuple[i
     if order == "end":
         return [(student - 1, teacher - 1)]
     if order != "last":
-        raise RecipeError(f"match_layers: order must be skip, last or end, got {order!r}.")
+        raise RecipeError(f"{asker}: order must be skip, last or end, got {order!r}.")
     if student > teacher:
         raise RecipeError(
-            f"match_layers: {student} layers of the student cannot meet the last {student} of a "
+            f"{asker}: {student} layers of the student cannot meet the last {student} of a "
             f"teacher that has {teacher}: name fewer, or use order: skip."
         )
     return [(i, teacher - student + i) for i in range(student)]

@@ -48,7 +48,7 @@ def transport_plan(costs: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
     ours, theirs = ours / ours.sum(), theirs / theirs.sum()
     plan = torch.outer(ours, theirs)
     if bool(c.isfinite().all()):
-        found = _solver().emd(ours.numpy(), theirs.numpy(), c.numpy())
+        found = solver().emd(ours.numpy(), theirs.numpy(), c.numpy())
         plan = torch.from_numpy(found)
     return plan.to(costs.device)
 
@@ -84,15 +84,54 @@ def cost_attention(
     return ratio / ratio.sum() if temperature is None else (ratio / temperature).softmax(0)
 
 
-def _solver() -> ModuleType:
+def moved_weights(
+    plan: Tensor,
+    costs: Tensor,
+    weights: tuple[Tensor, Tensor],
+    temperature: float | None,
+    floor: float = 0.0,
+) -> list[Tensor]:
+    """Both networks' layers weighed anew by `cost_attention`.
+
+    Args:
+        plan: P, ``(S, T)``.
+        costs: C, ``(S, T)``.
+        weights: The student's ``(S,)`` and the teacher's ``(T,)`` before.
+        temperature: See `cost_attention`.
+        floor: Least weight of a layer, as a share of an equal one.
+
+    Returns:
+        Both in float64; as they were where a cost is not finite.
+
+    Example:
+        >>> even = torch.tensor([0.5, 0.5])
+        >>> costs = torch.tensor([[1.0, 9.0], [9.0, 3.0]])
+        >>> moved_weights(torch.eye(2) / 2, costs, (even, even), None)[0].tolist()
+        [0.75, 0.25]
+    """
+    if not bool(costs.isfinite().all()):
+        return [each.double() for each in weights]
+    found = []
+    for p, c, old in ((plan, costs, weights[0]), (plan.T, costs.T, weights[1])):
+        new = cost_attention(p, c.double(), old.double(), temperature)
+        found.append(floor / len(new) + (1 - floor) * new)
+    return found
+
+
+def solver() -> ModuleType:
+    """The library that solves the transport problem.
+
+    Raises:
+        NotInstalled: It is not here.
+    """
     try:
         import ot
     except ImportError as error:
         raise NotInstalled(
-            'match_emd needs the library POT: pip install "tutelage[search]".'
+            'layers matched by transport need the library POT: pip install "tutelage[search]".'
         ) from error
-    solver: ModuleType = ot
-    return solver
+    found: ModuleType = ot
+    return found
 
 
 @register("objective", "match_emd")
@@ -165,7 +204,7 @@ class MatchTransport(AbstractMatch):
 
     def bind(self, student: Outputs, teacher: Outputs) -> None:
         """One adapter a student layer and shape of the teacher's; refuses if there is no solver."""
-        _solver()
+        solver()
         first: dict[tuple[str, torch.Size], str] = {}
         for ours, theirs in self.pairs:
             # Where nothing is moved an adapter of the pair's own would not learn.
@@ -183,13 +222,10 @@ class MatchTransport(AbstractMatch):
 
     def advance(self) -> None:
         """Weigh layers by what they cost in the last batch."""
-        if self._moved is None or not bool(self._moved[1].isfinite().all()):
+        if self._moved is None:
             return
-        plan, costs = self._moved[0], self._moved[1].double()
-        for weights, p, c in (
-            (self.student_weights, plan, costs),
-            (self.teacher_weights, plan.T, costs.T),
-        ):
-            new = cost_attention(p, c, weights.double(), self.temperature)
-            weights.copy_(self.floor / len(new) + (1 - self.floor) * new)
+        before = (self.student_weights, self.teacher_weights)
+        new = moved_weights(*self._moved, before, self.temperature, self.floor)
+        for weights, value in zip(before, new, strict=True):
+            weights.copy_(value)
         self._moved = None

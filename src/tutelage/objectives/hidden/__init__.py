@@ -1,0 +1,1 @@
+"""Hidden states of transformers, token by token, and embeddings of whole texts."""
