@@ -8,6 +8,7 @@ from torch import Tensor
 from tutelage.core.batch import Batch
 from tutelage.core.outputs import Outputs
 from tutelage.objectives import (
+    AdaptiveKL,
     AlphaBeta,
     DecoupledKL,
     GaussianTarget,
@@ -65,6 +66,18 @@ def _alpha_beta(s: Outputs, t: Outputs, batch: Batch, objective: AlphaBeta) -> T
     a, b = objective.alpha, objective.beta
     inner = p**a * q**b - a / (a + b) * p ** (a + b) - b / (a + b) * q ** (a + b)
     return -inner.sum(-1).mean() / (a * b) * objective.temperature**2
+
+
+def _adaptive_kl(s: Outputs, t: Outputs, batch: Batch, objective: AdaptiveKL) -> Tensor:
+    q, p = _both(s, t, objective.temperature)
+    order = p.argsort(dim=-1, descending=True)
+    errors = (p - q).abs().gather(-1, order).detach()
+    outside = p.gather(-1, order).cumsum(-1) > objective.head
+    outside[..., 0] = False
+    head, tail = (errors * ~outside).sum(-1), (errors * outside).sum(-1)
+    forward, backward = (p * (p / q).log()).sum(-1), (q * (q / p).log()).sum(-1)
+    both = (head * forward + tail * backward) / (head + tail)
+    return both.mean() * objective.temperature**2
 
 
 def _pairs(m: Tensor, n: Tensor, weights: Tensor) -> Tensor:
@@ -216,6 +229,7 @@ def _logit_mse(s: Outputs, t: Outputs, batch: Batch, objective: object) -> Tenso
 
 
 NAIVE: dict[str, Naive] = {
+    "adaptive_kl": _adaptive_kl,
     "alpha_beta": _alpha_beta,
     "bce": _bce,
     "dkl": _dkl,

@@ -54,6 +54,7 @@ WEIGHTS: dict[str, tuple[Any, Any]] = {
         "student_unsure",
         lambda n: 1.0 if LABELS[n] < 0 else (1 - softmax(S[n])[LABELS[n]]) ** 2,
     ),
+    "per_sequence": ({"per_sequence": {"length": 2.5}}, lambda n: 2.5),  # one unit an example
     "by_group": (
         {"by_group": {"shares": [0.1, 0.2, 3.0, 4.0, 0.0]}},
         lambda n: 1.0 if LABELS[n] < 0 else [0.1, 0.2, 3.0, 4.0, 0.0][LABELS[n]],

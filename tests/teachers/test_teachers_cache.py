@@ -115,7 +115,7 @@ def test_answers_that_are_no_numbers_are_refused(bad, form):
         as_kept(Outputs(torch.tensor([[1.0, bad, 2.0]])), form)
 
 
-@pytest.mark.parametrize(("classes", "kind"), [(10, "<i2"), (40_000, "<i4")])
+@pytest.mark.parametrize(("classes", "kind"), [(10, "<i2"), (40_000, "<u2"), (70_000, "<i4")])
 def test_the_top_k_with_their_tail_are_those_of_the_live_teacher(tmp_path, classes, kind):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(6, classes, generator=generator) * 3
@@ -481,7 +481,7 @@ def test_the_manifest_says_what_is_in_the_folder(tmp_path):
     assert found["augment"][0] == ["shift", "Shift", {"pixels": 1}]
     assert found["teacher"] == teacher_hash(teacher())
     assert found["data"] == pictures().with_targets(None).fingerprint()
-    expected = {"format": 1, "seed": 3, "temperature": 1, "k": 3, "precision": "fp16"}
+    expected = {"format": 2, "seed": 3, "temperature": 1, "k": 3, "precision": "fp16"}
     expected |= {"classes": CLASSES, "features": ["2"], "feature shapes": {"2": [16]}}
     assert {key: found[key] for key in expected} == expected
 

@@ -150,8 +150,8 @@ def test_a_manifest_of_another_version_is_refused(tmp_path, monkeypatch):
     from tutelage.teachers.cache import cached
 
     filled(tmp_path)
-    monkeypatch.setattr(cached, "FORMAT", 2)
-    with pytest.raises(DataError, match=r"in another format \(1, and this is 2\)"):
+    monkeypatch.setattr(cached, "FORMAT", 99)
+    with pytest.raises(DataError, match=r"in another format \(2, and this is 99\)"):
         cache(tmp_path)
 
 

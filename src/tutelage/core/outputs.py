@@ -48,17 +48,23 @@ class Outputs:
 
 @dataclass(frozen=True)
 class SparseOutputs(Outputs):
-    """An answer of which only the k likeliest classes are kept, never renormalised.
+    """An answer of which only k classes are kept, with the mass of all others: never renormalised.
 
     Attributes:
-        logits: Log-probabilities of the kept classes, ``(N, ..., k)`` at temperature 1.
-            Objectives that cannot work with them must call `dense` first.
-        top: Class numbers of the kept classes, ``(N, ..., k)`` of int64.
-        log_tail: Log of the probability of all other classes together, ``(N, ...)``.
+        logits: Log-probabilities of the kept classes, ``(N, ..., k)`` at temperature 1, in any
+            order. Objectives that cannot work with them must call `dense` first.
+        top: Class numbers of the kept classes, ``(N, ..., k)`` of int64, no two of one unit alike.
+        log_tail: Log of the probability of all other classes together, ``(N, ...)``; -inf for none.
+        drawn: Classes drawn from those others, ``(N, ..., m)`` of int64, repeated where drawn
+            twice: each stands for one m-th of the tail's mass. None where none were drawn.
+        tail_mean: The mean log-probability of such a draw, exactly, ``(N, ...)``; there where
+            ``drawn`` is.
     """
 
     top: Tensor = field(kw_only=True)
     log_tail: Tensor = field(kw_only=True)
+    drawn: Tensor | None = field(kw_only=True, default=None)
+    tail_mean: Tensor | None = field(kw_only=True, default=None)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SparseOutputs":
         """Every floating tensor, changed."""
@@ -67,6 +73,8 @@ class SparseOutputs(Outputs):
             {k: change(v) for k, v in self.features.items()},
             top=self.top,
             log_tail=change(self.log_tail),
+            drawn=self.drawn,
+            tail_mean=None if self.tail_mean is None else change(self.tail_mean),
         )
 
 

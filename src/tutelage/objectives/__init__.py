@@ -160,6 +160,9 @@ from tutelage.objectives.language.divergences import DIVERGENCES as DIVERGENCES
 from tutelage.objectives.language.heads import LinearHead as LinearHead
 from tutelage.objectives.language.linear_head import linear_divergence as linear_divergence
 from tutelage.objectives.language.linear_head import mass_beyond as mass_beyond
+from tutelage.objectives.language.sparse import (
+    sparse_linear_divergence as sparse_linear_divergence,
+)
 from tutelage.objectives.matching.abstract import AbstractMatch as AbstractMatch
 from tutelage.objectives.matching.abstract import matched as matched
 from tutelage.objectives.matching.blockwise import Blockwise as Blockwise
@@ -239,6 +242,8 @@ from tutelage.objectives.relation.singular import SingularVectors as SingularVec
 from tutelage.objectives.relation.singular import aligned_vectors as aligned_vectors
 from tutelage.objectives.relation.singular import singular_relation as singular_relation
 from tutelage.objectives.relation.singular import singular_vectors as singular_vectors
+from tutelage.objectives.response.adaptive_kl import AdaptiveKL as AdaptiveKL
+from tutelage.objectives.response.adaptive_kl import adaptive_kl as adaptive_kl
 from tutelage.objectives.response.alpha_beta import AlphaBeta as AlphaBeta
 from tutelage.objectives.response.alpha_beta import alpha_beta as alpha_beta
 from tutelage.objectives.response.binary import BinaryCrossEntropy as BinaryCrossEntropy
@@ -315,6 +320,7 @@ from tutelage.objectives.response.skewed import SkewReverseKL as SkewReverseKL
 from tutelage.objectives.response.skewed import skew_kl as skew_kl
 from tutelage.objectives.response.skewed import skew_reverse_kl as skew_reverse_kl
 from tutelage.objectives.response.soft_target import SoftTarget as SoftTarget
+from tutelage.objectives.response.soft_target import sampled_soft_target as sampled_soft_target
 from tutelage.objectives.response.soft_target import soft_target as soft_target
 from tutelage.objectives.response.soft_target import sparse_soft_target as sparse_soft_target
 from tutelage.objectives.response.standardized import Standardized as Standardized
@@ -356,6 +362,7 @@ from tutelage.objectives.several.unic import Unic as Unic
 from tutelage.objectives.several.unic import cosine_and_smooth as cosine_and_smooth
 from tutelage.objectives.weighting.abstract import AbstractWeighting as AbstractWeighting
 from tutelage.objectives.weighting.only import Only as Only
+from tutelage.objectives.weighting.per_sequence import PerSequence as PerSequence
 from tutelage.objectives.weighting.ramp import Ramp as Ramp
 from tutelage.objectives.weighting.ramp import ramped as ramped
 from tutelage.objectives.weighting.reweighted import Reweighted as Reweighted

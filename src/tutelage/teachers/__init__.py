@@ -12,3 +12,4 @@ from tutelage.teachers.ensemble import mean_of_logits as mean_of_logits
 from tutelage.teachers.ensemble import mean_of_probabilities as mean_of_probabilities
 from tutelage.teachers.permuted import Permuted as Permuted
 from tutelage.teachers.permuted import permuted as permuted
+from tutelage.teachers.sparse import sparse_answers as sparse_answers

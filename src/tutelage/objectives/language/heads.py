@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError
-from tutelage.core.outputs import Outputs
+from tutelage.core.outputs import Outputs, SparseOutputs
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractLoss
 from tutelage.objectives.language.divergences import parts_of
 from tutelage.objectives.language.linear_head import linear_divergence
+from tutelage.objectives.language.sparse import sparse_linear_divergence
+from tutelage.objectives.response.buckets import at_one
 from tutelage.objectives.units import number, whole
 
 
@@ -28,7 +30,9 @@ class LinearHead(AbstractLoss):
 
     It taps what both heads read, borrows the heads, and multiplies them a few rows at a time; the
     gradient is formed on the way. Memory does not grow with the number of tokens, but for the
-    hidden states themselves.
+    hidden states themselves. A teacher of sparse answers (a cache of its top k with tail) has no
+    head to multiply: with ``teacher: null`` those are compared over k + 1 buckets, or with their
+    draws (`sparse_linear_divergence`).
 
     Neighbours: `SoftTarget`, `ReverseKL`, `JensenShannon`, `SkewKL`, `SkewReverseKL` and
     `AlphaBeta` are the same divergences of logits that are there already, `CrossEntropy` the term
@@ -43,12 +47,13 @@ class LinearHead(AbstractLoss):
     reader stop before the head. What a model does after its head (soft-capping, a scale, a second
     bias) is not seen. Vocabularies of different sizes are compared over the smaller, which is right
     for padding within one family only. The teacher's hidden states and head are taken as constants.
+    Sparse answers are of temperature 1, and refused at another.
 
     Args:
         student: Student feature that its head reads, ``(N, T, H)``, such as ``lm_head:in``.
-        teacher: The teacher's, likewise.
+        teacher: The teacher's, likewise; None where its answers are sparse.
         student_head: Path of the student's head, a linear module, borrowed: it learns.
-        teacher_head: Path of the teacher's.
+        teacher_head: Path of the teacher's; None where its answers are sparse.
         divergence: ``forward``, ``reverse``, ``js``, ``skew``, ``skew_reverse`` or ``alpha_beta``.
         temperature: T > 0.
         alpha: Share or power of ``skew``, ``skew_reverse`` (0.1) and ``alpha_beta`` (0.8).
@@ -70,9 +75,9 @@ class LinearHead(AbstractLoss):
     def __init__(
         self,
         student: str,
-        teacher: str,
-        student_head: str,
-        teacher_head: str,
+        teacher: str | None = None,
+        student_head: str = "lm_head",
+        teacher_head: str | None = None,
         *,
         divergence: Literal[
             "forward", "reverse", "js", "skew", "skew_reverse", "alpha_beta"
@@ -85,13 +90,16 @@ class LinearHead(AbstractLoss):
         tile_rows: int | None = None,
     ):
         super().__init__()
-        for path in (student, teacher, student_head, teacher_head):
+        theirs = [] if teacher is None and teacher_head is None else [teacher, teacher_head]
+        for path in (student, student_head, *theirs):
             if not isinstance(path, str) or not path:
                 raise RecipeError(
-                    f"linear_head: features and heads are named by path, got {path!r}."
+                    f"linear_head: features and heads are named by path, got {path!r}"
+                    + (": give teacher and teacher_head, or neither." if path is None else ".")
                 )
         parts_of(divergence, alpha, beta, self.name)
-        self.taps, self.borrows = ([student], [teacher]), ([student_head], [teacher_head])
+        self.taps = ([student], [] if teacher is None else [teacher])
+        self.borrows = ([student_head], [] if teacher_head is None else [teacher_head])
         self.options: dict[str, Any] = {"divergence": divergence, "alpha": alpha, "beta": beta}
         self.options["temperature"] = number(temperature, "temperature", self.name, above=0)
         for option, value in (("vocabulary", vocabulary), ("tile_rows", tile_rows)):
@@ -103,19 +111,38 @@ class LinearHead(AbstractLoss):
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """Mean over tokens, the whole of it in one pass."""
         ours = linear_of(self.lent.student(self.borrows[0][0]), self.borrows[0][0], self.name)
+        common: dict[str, Any] = {
+            "mask": batch.mask,
+            "labels": batch.targets if self.needs_targets else None,
+            "cross_entropy": self.cross_entropy,
+            "student_bias": ours.bias,
+        }
+        hidden = student[self.taps[0][0]]
+        if not self.taps[1]:
+            return self._sparse(hidden, ours.weight, teacher, common)
         theirs = linear_of(self.lent.teacher(self.borrows[1][0]), self.borrows[1][0], self.name)
         return linear_divergence(
-            student[self.taps[0][0]],
+            hidden,
             ours.weight,
             teacher[self.taps[1][0]],
             theirs.weight,
-            mask=batch.mask,
-            labels=batch.targets if self.needs_targets else None,
-            cross_entropy=self.cross_entropy,
-            student_bias=ours.bias,
             teacher_bias=theirs.bias,
+            **common,
             **self.options,
         )
+
+    def _sparse(
+        self, hidden: Tensor, weight: Tensor, teacher: Outputs, common: Mapping[str, Any]
+    ) -> Tensor:
+        """Against the teacher's kept answers."""
+        if not isinstance(teacher, SparseOutputs):
+            raise RecipeError(
+                "linear_head without teacher and teacher_head needs sparse answers, and this "
+                "teacher gives logits: keep its answers with form 'top', or name both paths."
+            )
+        options = dict(self.options)
+        at_one(teacher, options.pop("temperature"), self.name)
+        return sparse_linear_divergence(hidden, weight, teacher, **common, **options)
 
 
 def linear_of(head: nn.Module, path: str, asker: str) -> nn.Linear:

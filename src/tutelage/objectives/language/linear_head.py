@@ -9,12 +9,19 @@ hidden states and weight) and the teacher's once, the least there is.
 import torch
 from torch import Tensor
 
-from tutelage.core.errors import RecipeError, ShapeMismatch
+from tutelage.core.errors import ShapeMismatch
 from tutelage.core.reduce import full_precision
+from tutelage.objectives.language.counted import (
+    check_own_gradient,
+    kept_units,
+    labels_of,
+    shares_of,
+    wanted_of,
+)
 from tutelage.objectives.language.divergences import parts_of
 from tutelage.objectives.language.one_pass import Heads, OnePass, Plan
 from tutelage.objectives.language.tiles import tile_height
-from tutelage.objectives.units import class_numbers, given, number, whole
+from tutelage.objectives.units import number, whole
 
 _ASKER = "linear_divergence"
 
@@ -121,19 +128,19 @@ def linear_divergence(
     dtype = torch.promote_types(student_hidden.dtype, student_weight.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
     units = student_hidden.shape[:-1]
-    kept = _kept(mask, units, student_hidden)
-    shares, rows = _shares(kept, weights, count, dtype)
-    wanted = _wanted(heads)
+    kept = kept_units(mask, units, student_hidden, _ASKER)
+    shares, rows = shares_of(kept, weights, count, dtype, _ASKER)
+    wanted = wanted_of(heads)
     if into_grad is not None:
         into_grad = number(into_grad, "into_grad", _ASKER)
-        _check_own_gradient(student_weight, dtype)
+        check_own_gradient(student_weight, dtype, _ASKER)
     plan = Plan(
         parts=parts_of(divergence, alpha, beta, _ASKER),
         temperature=number(temperature, "temperature", _ASKER, above=0),
         classes=classes,
         rows=rows,
         shares=shares,
-        labels=_labels(labels, cross_entropy, student_hidden, classes, rows),
+        labels=labels_of(labels, cross_entropy, student_hidden, classes, rows, _ASKER),
         cross_entropy=number(cross_entropy, "cross_entropy", _ASKER, least=0),
         height=tile_height(classes, dtype.itemsize)
         if tile_rows is None
@@ -201,6 +208,7 @@ def _classes(heads: Heads, ours: Tensor, theirs: Tensor, vocabulary: int | None)
             f"{_ASKER} compares the same units, and got hidden states {tuple(ours.shape)} of the "
             f"student and {tuple(theirs.shape)} of the teacher."
         )
+    assert heads.teacher_weight is not None
     shared = min(len(heads.student_weight), len(heads.teacher_weight))
     if vocabulary is None:
         vocabulary = shared
@@ -211,64 +219,3 @@ def _classes(heads: Heads, ours: Tensor, theirs: Tensor, vocabulary: int | None)
             "compared."
         )
     return vocabulary
-
-
-def _kept(mask: Tensor | None, units: torch.Size, hidden: Tensor) -> Tensor:
-    """Which units count, ``(N * ...,)`` of bool."""
-    if mask is None:
-        return torch.ones(units, dtype=torch.bool, device=hidden.device).flatten()
-    if mask.shape != units[: mask.ndim]:
-        raise ShapeMismatch(
-            f"{_ASKER} has units of {tuple(units)}, and got a mask of shape {tuple(mask.shape)}: a "
-            "mask must have one entry for each unit."
-        )
-    spread = mask.bool().reshape(mask.shape + (1,) * (len(units) - mask.ndim))
-    return spread.expand(units).flatten()
-
-
-def _shares(
-    kept: Tensor, weights: Tensor | None, count: float | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """What each computed unit's value is multiplied by, ``(M,)``, and which units those are."""
-    if weights is not None:
-        if weights.numel() != kept.numel():
-            raise ShapeMismatch(
-                f"{_ASKER} has {kept.numel()} units, and got weights of shape "
-                f"{tuple(weights.shape)}: one for each unit is wanted."
-            )
-        weights = weights.detach().flatten().to(dtype)
-    if count is not None:
-        count = number(count, "count", _ASKER, above=0)
-    below = kept.sum().clamp(min=1).to(dtype) if count is None else count
-    rows = (kept if weights is None else kept & (weights != 0)).nonzero().flatten()
-    ones = rows.new_ones(len(rows), dtype=dtype)
-    return (ones if weights is None else weights[rows]) / below, rows
-
-
-def _labels(
-    labels: Tensor | None, cross_entropy: float, hidden: Tensor, classes: int, rows: Tensor
-) -> Tensor | None:
-    if cross_entropy == 0:
-        if labels is not None:
-            raise RecipeError(
-                f"{_ASKER}: labels are given, and cross_entropy, their weight, is 0: set it."
-            )
-        return None
-    shape = hidden.new_empty(()).expand(*hidden.shape[:-1], classes)
-    return class_numbers(given(labels, _ASKER), shape, _ASKER).flatten()[rows]
-
-
-def _wanted(heads: Heads) -> tuple[bool, bool, bool]:
-    """Which of the student's tensors will get a gradient."""
-    on = torch.is_grad_enabled()
-    hidden, weight, bias = (t is not None and on and t.requires_grad for t in heads[:3])
-    return hidden, weight, bias
-
-
-def _check_own_gradient(weight: Tensor, dtype: torch.dtype) -> None:
-    if not weight.is_leaf or weight.dtype != dtype:
-        raise RecipeError(
-            f"{_ASKER}: into_grad adds to the weight's own gradient in {dtype}, and this weight is "
-            f"{weight.dtype}{'' if weight.is_leaf else ' and computed from others'}: leave "
-            "into_grad out."
-        )

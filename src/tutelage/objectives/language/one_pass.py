@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from tutelage.core.errors import RecipeError
 from tutelage.core.reduce import full_precision
 from tutelage.objectives.language.divergences import Parts
+from tutelage.objectives.language.sparse_rows import Kept
 from tutelage.objectives.language.tiles import Head, column_blocks
 
 
@@ -28,6 +29,7 @@ class Plan:
         height: Rows of a tile.
         dtype: In which all is computed.
         into_grad: Factor at which the weight's gradient goes straight to ``weight.grad``, or None.
+        kept: The teacher's sparse answers, where it has no head.
     """
 
     parts: Parts
@@ -40,27 +42,33 @@ class Plan:
     height: int
     dtype: torch.dtype
     into_grad: float | None
+    kept: Kept | None = None
 
 
 class Heads(NamedTuple):
-    """The tensors: ``(N, Hs)``, ``(Vs, Hs)``, ``(Vs,)`` or None, and the teacher's likewise."""
+    """The tensors: ``(N, Hs)``, ``(Vs, Hs)``, ``(Vs,)`` or None, and the teacher's likewise.
+
+    None for the teacher where its answers are sparse.
+    """
 
     student_hidden: Tensor
     student_weight: Tensor
     student_bias: Tensor | None
-    teacher_hidden: Tensor
-    teacher_weight: Tensor
-    teacher_bias: Tensor | None
+    teacher_hidden: Tensor | None = None
+    teacher_weight: Tensor | None = None
+    teacher_bias: Tensor | None = None
 
-    def cut(self, plan: Plan) -> tuple[Head, Head]:
+    def cut(self, plan: Plan) -> tuple[Head, Head | None]:
         """Student and teacher over the classes that they share."""
         tensors = [None if t is None else t.detach() for t in self]
-        made = []
+        made: list[Head | None] = []
         for hidden, weight, bias in (tensors[:3], tensors[3:]):
-            assert hidden is not None
-            assert weight is not None
+            if hidden is None or weight is None:
+                made.append(None)
+                continue
             shared = None if bias is None else bias[: plan.classes]
             made.append(Head(hidden, weight[: plan.classes], shared, plan.dtype))
+        assert made[0] is not None
         return made[0], made[1]
 
 
@@ -82,15 +90,20 @@ def sweep(plan: Plan, heads: Heads, wanted: tuple[bool, bool, bool]) -> tuple[Te
         target, factor, found[1] = _own_gradient(heads.student_weight), plan.into_grad, None
     loss = student.hidden.new_zeros((), dtype=plan.dtype)
     height = min(plan.height, len(plan.rows))
-    tiles = student.hidden.new_empty((2, height, plan.classes), dtype=plan.dtype)
+    count = 1 if teacher is None else 2
+    tiles = student.hidden.new_empty((count, height, plan.classes), dtype=plan.dtype)
     for start in range(0, len(plan.rows), plan.height):
         those = slice(start, start + plan.height)
         rows = plan.rows[those]
-        log_q, log_p = tiles[:, : len(rows)]
+        log_q = tiles[0, : len(rows)]
         hidden = student.read(rows)
         student.log_probabilities(hidden, plan.temperature, log_q)
-        teacher.log_probabilities(teacher.read(rows), plan.temperature, log_p)
-        loss += compare_(plan, those, log_q, log_p, slopes=any(wanted))
+        if teacher is None:
+            loss += _compare_kept_(plan, those, log_q, slopes=any(wanted))
+        else:
+            log_p = tiles[1, : len(rows)]
+            teacher.log_probabilities(teacher.read(rows), plan.temperature, log_p)
+            loss += compare_(plan, those, log_q, log_p, slopes=any(wanted))
         if found[0] is not None:
             found[0].index_copy_(0, rows, student.back(log_q))
         if target is not None:
@@ -122,6 +135,23 @@ def compare_(plan: Plan, those: slice, log_q: Tensor, log_p: Tensor, *, slopes: 
         _slopes_(plan, log_q, log_p, total, share * heat, hard, log_rest)
         if label is not None:
             log_q.scatter_add_(1, label, -hard)
+    return loss
+
+
+def _compare_kept_(plan: Plan, those: slice, log_q: Tensor, *, slopes: bool) -> Tensor:
+    """The share of one tile in the loss, at T = 1, against sparse answers.
+
+    Overwrites ``log_q``, with the loss's gradient for the student's logits where ``slopes``.
+    """
+    assert plan.kept is not None
+    share = plan.shares[those, None]
+    label, hard, _ = _labelled(plan, those, log_q)
+    loss = log_q.new_zeros(())
+    if label is not None:
+        loss = loss - (log_q.gather(1, label) * hard).sum()
+    loss = loss + plan.kept.rows(those).compare_(log_q, plan.parts, share, hard, slopes=slopes)
+    if slopes and label is not None:
+        log_q.scatter_add_(1, label, -hard)
     return loss
 
 

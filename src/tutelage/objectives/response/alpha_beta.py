@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from tutelage.core.batch import Batch
-from tutelage.core.outputs import Outputs, dense
+from tutelage.core.outputs import Outputs
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
-from tutelage.objectives.response.log_space import log_probabilities
+from tutelage.objectives.response.log_space import Answer, answer_of, log_probabilities
 from tutelage.objectives.units import number
 
 
 def alpha_beta(
     student: Tensor,
-    teacher: Tensor,
+    teacher: Answer,
     alpha: float = 0.8,
     beta: float = 0.3,
     temperature: float = 4.0,
@@ -40,7 +40,8 @@ def alpha_beta(
 
     Args:
         student: Logits ``(N, ..., C)``, of which q is the softmax at T.
-        teacher: Logits of the same shape, of which p is the softmax at T.
+        teacher: Logits of the same shape, of which p is the softmax at T, or a sparse answer
+            (over its k + 1 buckets, T = 1).
         alpha: Power of the teacher's probabilities.
         beta: Power of the student's.
         temperature: T > 0.
@@ -103,6 +104,8 @@ class AlphaBeta(AbstractUnitLoss):
     by alpha squared (likewise for beta); here every limit is continuous. Traps: with a negative
     power or sum the value grows exponentially with the logit gap.
 
+    Sparse answers (top k with tail) are compared over k + 1 buckets at T = 1.
+
     Args:
         alpha: Power of the teacher's probabilities.
         beta: Power of the student's.
@@ -120,5 +123,5 @@ class AlphaBeta(AbstractUnitLoss):
 
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
-        answers = dense(teacher, self.name)
+        answers = answer_of(teacher)
         return alpha_beta(student.logits, answers, self.alpha, self.beta, self.temperature)

@@ -73,7 +73,10 @@ class CrossEntropy(AbstractUnitLoss):
     denominator, which is ``batch.count`` for every term: in a batch of which half is labelled
     the term is half as large, so its weight against the teacher's term is per example seen.
 
-    Neighbours: `SoftTarget` asks the teacher instead.
+    Neighbours: `SoftTarget` asks the teacher instead. On text that a teacher wrote, this is
+    sequence-level distillation (Kim, Rush: Sequence-Level Knowledge Distillation, 2016, arXiv
+    1606.07947): let the teacher answer first (`tutelage.core.writing.Writer`), and learn from its
+    answers as from any text.
 
     Suggested weight: 0.1 beside `SoftTarget` (RepDistiller, CIFAR-100), 0.5 is common on
     ImageNet; 1 beside DKD, DIST and features.

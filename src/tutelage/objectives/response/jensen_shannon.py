@@ -8,10 +8,12 @@ from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError
-from tutelage.core.outputs import Outputs, dense
+from tutelage.core.outputs import Outputs
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
 from tutelage.objectives.response.log_space import (
+    Answer,
+    answer_of,
     log_mixture,
     log_probabilities,
     relative_entropy,
@@ -20,7 +22,7 @@ from tutelage.objectives.units import number
 
 
 def jensen_shannon(
-    student: Tensor, teacher: Tensor, beta: float = 0.5, temperature: float = 1.0
+    student: Tensor, teacher: Answer, beta: float = 0.5, temperature: float = 1.0
 ) -> Tensor:
     r"""Divergence of both tempered softmaxes from their mixture, times :math:`T^2`.
 
@@ -29,7 +31,8 @@ def jensen_shannon(
 
     Args:
         student: Logits ``(N, ..., C)``, of which q is the softmax at T.
-        teacher: Logits of the same shape, of which p is the softmax at T.
+        teacher: Logits of the same shape, of which p is the softmax at T, or a sparse answer
+            (over its k + 1 buckets, T = 1).
         beta: Share of the teacher in the mixture, between 0 and 1.
         temperature: T > 0.
 
@@ -70,6 +73,8 @@ class JensenShannon(AbstractUnitLoss):
     at beta 0 and 1, a jump: both ends are refused here, and have names of their own. Bounded, so
     units on which the two contradict each other give all but no gradient.
 
+    Sparse answers (top k with tail) are compared over k + 1 buckets at T = 1.
+
     Args:
         beta: Share of the teacher in the mixture, between 0 and 1.
         temperature: T > 0.
@@ -90,5 +95,5 @@ class JensenShannon(AbstractUnitLoss):
 
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
-        answers = dense(teacher, self.name)
+        answers = answer_of(teacher)
         return jensen_shannon(student.logits, answers, self.beta, self.temperature)

@@ -9,13 +9,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutelage.core.outputs import Outputs, SparseOutputs
+from tutelage.objectives.response.buckets import bucketed
 from tutelage.objectives.units import paired_logits
+
+Answer = Tensor | SparseOutputs
+"""What divergences take of the teacher: logits of all classes, or a sparse answer."""
+
+
+def answer_of(teacher: Outputs) -> Answer:
+    """The teacher's answer, as divergences take it."""
+    return teacher if isinstance(teacher, SparseOutputs) else teacher.logits
 
 
 def log_probabilities(
-    student: Tensor, teacher: Tensor, temperature: float, asker: str
+    student: Tensor, teacher: Answer, temperature: float, asker: str
 ) -> tuple[Tensor, Tensor]:
-    """Log-softmaxes at T of the student's and the teacher's logits, each ``(N, ..., C)``."""
+    """Log-softmaxes at T of the student's and the teacher's logits, each ``(N, ..., C)``.
+
+    Of a sparse answer (at T = 1): both over its k + 1 buckets, ``(N, ..., k + 1)``.
+    """
+    if isinstance(teacher, SparseOutputs):
+        return bucketed(student, teacher, temperature, asker)
     student, teacher = paired_logits(student, teacher, asker)
     return (
         F.log_softmax(student / temperature, dim=-1),

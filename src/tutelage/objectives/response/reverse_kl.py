@@ -7,14 +7,19 @@ arXiv:2306.08543.
 from torch import Tensor
 
 from tutelage.core.batch import Batch
-from tutelage.core.outputs import Outputs, dense
+from tutelage.core.outputs import Outputs
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
-from tutelage.objectives.response.log_space import log_probabilities, relative_entropy
+from tutelage.objectives.response.log_space import (
+    Answer,
+    answer_of,
+    log_probabilities,
+    relative_entropy,
+)
 from tutelage.objectives.units import number
 
 
-def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def reverse_kl(student: Tensor, teacher: Answer, temperature: float = 1.0) -> Tensor:
     r"""Reverse KL divergence of tempered softmaxes, times :math:`T^2`.
 
     .. math:: T^2 \sum_c q_c \log \frac{q_c}{p_c}, \quad
@@ -22,7 +27,7 @@ def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
 
     Args:
         student: Logits ``(N, ..., C)``.
-        teacher: Logits of the same shape.
+        teacher: Logits of the same shape, or a sparse answer (over its k + 1 buckets, T = 1).
         temperature: T > 0.
 
     Returns:
@@ -61,6 +66,8 @@ class ReverseKL(AbstractUnitLoss):
     sequences drawn from the student, by policy gradients; this is its term at each given position,
     exact over the classes.
 
+    Sparse answers (top k with tail) are compared over k + 1 buckets at T = 1.
+
     Args:
         temperature: T > 0.
     """
@@ -74,4 +81,4 @@ class ReverseKL(AbstractUnitLoss):
 
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
-        return reverse_kl(student.logits, dense(teacher, self.name), self.temperature)
+        return reverse_kl(student.logits, answer_of(teacher), self.temperature)

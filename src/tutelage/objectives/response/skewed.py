@@ -8,10 +8,12 @@ from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError
-from tutelage.core.outputs import Outputs, dense
+from tutelage.core.outputs import Outputs
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
 from tutelage.objectives.response.log_space import (
+    Answer,
+    answer_of,
     log_mixture,
     log_probabilities,
     relative_entropy,
@@ -20,7 +22,7 @@ from tutelage.objectives.units import number
 
 
 def skew_kl(
-    student: Tensor, teacher: Tensor, alpha: float = 0.1, temperature: float = 1.0
+    student: Tensor, teacher: Answer, alpha: float = 0.1, temperature: float = 1.0
 ) -> Tensor:
     r"""KL divergence of the teacher from a mixture of both, times :math:`T^2`.
 
@@ -29,7 +31,7 @@ def skew_kl(
 
     Args:
         student: Logits ``(N, ..., C)``.
-        teacher: Logits of the same shape.
+        teacher: Logits of the same shape, or a sparse answer (over its k + 1 buckets, T = 1).
         alpha: Share of the teacher in the mixture, from 0 (plain KL) to below 1.
         temperature: T > 0.
 
@@ -51,7 +53,7 @@ def skew_kl(
 
 
 def skew_reverse_kl(
-    student: Tensor, teacher: Tensor, alpha: float = 0.1, temperature: float = 1.0
+    student: Tensor, teacher: Answer, alpha: float = 0.1, temperature: float = 1.0
 ) -> Tensor:
     r"""KL divergence of the student from a mixture of both, times :math:`T^2`.
 
@@ -60,7 +62,7 @@ def skew_reverse_kl(
 
     Args:
         student: Logits ``(N, ..., C)``.
-        teacher: Logits of the same shape.
+        teacher: Logits of the same shape, or a sparse answer (over its k + 1 buckets, T = 1).
         alpha: Share of the student in the mixture, from 0 (plain reverse KL) to below 1.
         temperature: T > 0.
 
@@ -111,6 +113,8 @@ class SkewKL(AbstractSkewed):
     Scale: sum over classes, mean over units, T squared inside; the paper has no temperature. Near
     agreement it is (1 - alpha)² times `SoftTarget`.
 
+    Sparse answers (top k with tail) are compared over k + 1 buckets at T = 1.
+
     Args:
         alpha: Share of the teacher in the mixture, from 0 to below 1.
         temperature: T > 0.
@@ -120,7 +124,7 @@ class SkewKL(AbstractSkewed):
 
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
-        return skew_kl(student.logits, dense(teacher, self.name), self.alpha, self.temperature)
+        return skew_kl(student.logits, answer_of(teacher), self.alpha, self.temperature)
 
 
 @register("objective", "skew_reverse_kl")
@@ -136,6 +140,8 @@ class SkewReverseKL(AbstractSkewed):
     Scale: sum over classes, mean over units, T squared inside; the paper has no temperature. Near
     agreement it is (1 - alpha)² times `ReverseKL`.
 
+    Sparse answers (top k with tail) are compared over k + 1 buckets at T = 1.
+
     Args:
         alpha: Share of the student in the mixture, from 0 to below 1.
         temperature: T > 0.
@@ -145,5 +151,4 @@ class SkewReverseKL(AbstractSkewed):
 
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
-        answers = dense(teacher, self.name)
-        return skew_reverse_kl(student.logits, answers, self.alpha, self.temperature)
+        return skew_reverse_kl(student.logits, answer_of(teacher), self.alpha, self.temperature)

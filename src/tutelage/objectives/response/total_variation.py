@@ -7,14 +7,14 @@ arXiv:2307.15190.
 from torch import Tensor
 
 from tutelage.core.batch import Batch
-from tutelage.core.outputs import Outputs, dense
+from tutelage.core.outputs import Outputs
 from tutelage.core.registry import register
 from tutelage.objectives.base import AbstractUnitLoss
-from tutelage.objectives.response.log_space import log_probabilities
+from tutelage.objectives.response.log_space import Answer, answer_of, log_probabilities
 from tutelage.objectives.units import number
 
 
-def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def total_variation(student: Tensor, teacher: Answer, temperature: float = 1.0) -> Tensor:
     r"""Half the sum of differences of tempered softmaxes, times T.
 
     .. math:: \frac{T}{2} \sum_c |p_c - q_c|, \quad
@@ -25,7 +25,7 @@ def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0) 
 
     Args:
         student: Logits ``(N, ..., C)``.
-        teacher: Logits of the same shape.
+        teacher: Logits of the same shape, or a sparse answer (over its k + 1 buckets, T = 1).
         temperature: T > 0.
 
     Returns:
@@ -62,6 +62,8 @@ class TotalVariation(AbstractUnitLoss):
     size of the learning rate; and it vanishes where the two contradict each other. Deviation:
     computed at each given position, not on sequences sampled from the student and the teacher.
 
+    Sparse answers (top k with tail) are compared over k + 1 buckets at T = 1.
+
     Args:
         temperature: T > 0.
     """
@@ -75,4 +77,4 @@ class TotalVariation(AbstractUnitLoss):
 
     def values(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value a unit."""
-        return total_variation(student.logits, dense(teacher, self.name), self.temperature)
+        return total_variation(student.logits, answer_of(teacher), self.temperature)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,52 +14,19 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, MissingFeature, suggest
 from tutelage.core.outputs import Answers, Lender, Outputs
 from tutelage.core.source import Source
+from tutelage.teachers.cache.asking import Asked, asked_of
+from tutelage.teachers.cache.counts import Counts, Filled
 from tutelage.teachers.cache.fingerprint import teacher_hash
+from tutelage.teachers.cache.forms import Form, Precision
 from tutelage.teachers.cache.keys import Keys
 from tutelage.teachers.cache.live import Live, place_of
 from tutelage.teachers.cache.manifest import FORMAT, Views
-from tutelage.teachers.cache.records import Form, Words
+from tutelage.teachers.cache.records import Words
 from tutelage.teachers.cache.shards import Rows
 from tutelage.teachers.cache.sight import sights_of
 from tutelage.teachers.cache.store import Store
 
 _SHARD = 1 << 26
-
-
-@dataclass
-class Counts:
-    """What was asked of a cache.
-
-    Attributes:
-        found: Answers that were kept already.
-        asked: Examples that the live teacher answered.
-        stored: Answers written.
-    """
-
-    found: int = 0
-    asked: int = 0
-    stored: int = 0
-
-
-@dataclass(frozen=True)
-class Filled:
-    """How a cache was filled.
-
-    Attributes:
-        answers: Kept in it now, over all views.
-        asked: Of them those that the teacher was asked for just now.
-        seconds: How long that took.
-        bytes: Of all files.
-        record: Bytes of one answer.
-        torn: Broken records that were met, and made anew.
-    """
-
-    answers: int
-    asked: int
-    seconds: float
-    bytes: int
-    record: int
-    torn: int
 
 
 class Cached(nn.Module):
@@ -78,10 +44,14 @@ class Cached(nn.Module):
             everything is there.
         folder: Where the answers lie; made where it is missing.
         source: The loader that teaches: it says which examples in which views.
-        form: ``dense`` logits, or the ``top`` k with the mass of all others, which few objectives
-            can use (``kd`` at temperature 1).
+        form: ``dense`` logits, or the ``top`` k with the mass of all others, which divergences
+            can use (``kd``, ``reverse_kl``, ``js`` ... at temperature 1).
         k: Classes kept of ``top``.
-        precision: ``fp16``, or ``fp32``.
+        precision: ``fp16``, ``fp32``, or ``int8`` of ``top``: log-probabilities in 8 bits, class
+            numbers packed.
+        draws: Classes of the tail drawn besides, which make ``kd`` unbiased: for data seen once.
+        length: Positions of the longest text, where texts are of unlike lengths.
+        classes: How many there are, where the teacher's answers are sparse already (a server's).
         features: The teacher's features to keep, by path.
         compute: The precision that the teacher answers in, whoever asks: ``fp32``, ``bf16`` or
             ``fp16`` (autocast).
@@ -115,7 +85,10 @@ class Cached(nn.Module):
         *,
         form: Literal["dense", "top"] = "dense",
         k: int = 10,
-        precision: Literal["fp16", "fp32"] = "fp16",
+        precision: Precision = "fp16",
+        draws: int = 0,
+        length: int | None = None,
+        classes: int | None = None,
         features: Sequence[str] = (),
         compute: Literal["fp32", "bf16", "fp16"] = "fp32",
         name: str | None = None,
@@ -123,22 +96,28 @@ class Cached(nn.Module):
     ):
         super().__init__()
         self.folder, self.counts = Path(folder), Counts()
-        self._form, self._features = Form(form, k, precision), tuple(dict.fromkeys(features))
+        self._form = Form(form, k, precision, draws, length)
+        self._features = tuple(dict.fromkeys(features))
         self._live = None if teacher is None else Live(teacher, self._features, compute)
         self._keys = Keys(source)
-        kept = asdict(self._form) if form == "top" else {"form": form, "precision": precision}
         wanted = {
             "format": FORMAT,
             **({} if teacher is None else {"teacher": _told(teacher, name)}),
             **self._keys.identity,
-            **kept,
+            **self._form.told(),
             "compute": compute,
             "features": list(self._features),
             "temperature": 1,
             "examples": self._keys.count,
         }
         self._store = Store(
-            self.folder, self._form, self._features, wanted, examples=self._keys.count, shard=shard
+            self.folder,
+            self._form,
+            self._features,
+            wanted,
+            examples=self._keys.count,
+            shard=shard,
+            classes=classes,
         )
         self._shown: list[str] = []
         self.teacher: Answers | None = teacher
@@ -146,22 +125,24 @@ class Cached(nn.Module):
     def forward(self, batch: Batch) -> Outputs:
         """The answer to a batch, read or asked for, without a graph."""
         rows, view = self._keys.of(batch)
+        asked = asked_of(self._form, batch)
         sights, near = sights_of(batch)
         found = self._store.read(view, rows)
         if found is None:
             nothing = np.zeros(len(rows), bool)
-            return self._asked(batch, rows, view, sights, None, nothing)
+            return self._asked(batch, rows, view, sights, asked, None, nothing)
         words, whole = found
         layout = self._store.layout
         assert layout is not None
+        whole &= ~layout.lacks(words, asked)
         there = slice(None) if whole.all() else whole
         off = np.abs(layout.sights(words)[there] - sights.numpy()[there]) > near
         if off.any():
             raise _other_inputs(rows[there][off], view, self._keys)
         self.counts.found += int(whole.sum())
         if not whole.all():
-            return self._asked(batch, rows, view, sights, words, whole)
-        return layout.decode(words, place_of(batch), self._shown)
+            return self._asked(batch, rows, view, sights, asked, words, whole)
+        return layout.decode(words, place_of(batch), self._shown, asked)
 
     def fill(
         self, source: Source[Batch], told: Callable[[int, int], None] = lambda done, of: None
@@ -253,6 +234,7 @@ class Cached(nn.Module):
         rows: Rows,
         view: int,
         sights: Tensor,
+        asked: Asked,
         words: Words | None,
         whole: NDArray[np.bool_],
     ) -> Outputs:
@@ -265,10 +247,10 @@ class Cached(nn.Module):
             )
         answer = self._live(batch)
         layout = self._store.layout_of(answer)
-        fresh = layout.encode(answer, sights)
+        fresh = layout.encode(answer, sights, asked)
         if words is not None:
             fresh[whole] = words[whole]
-        answers = layout.decode(fresh, place_of(batch), self._shown)
+        answers = layout.decode(fresh, place_of(batch), self._shown, asked)
         missing = ~whole
         self.counts.asked += int(missing.sum())
         # What is returned may lie in the same memory as what is sealed: a copy is written.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tutelage.core.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 _WHAT = {
     "format": "in another format",
     "teacher": "for another teacher",
@@ -21,6 +21,8 @@ _WHAT = {
     "form": "in another form",
     "k": "with another k",
     "precision": "in another precision",
+    "draws": "with another number of draws",
+    "length": "for texts of another length",
     "compute": "by a teacher that computes in another precision",
     "features": "with other features",
     "examples": "for another number of examples",

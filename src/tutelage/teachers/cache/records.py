@@ -1,9 +1,8 @@
 """How one answer lies in a file: a record of fixed length, with a checksum of its own."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,39 +11,14 @@ from torch import Tensor
 
 from tutelage.core.errors import ModelError, RecipeError, ShapeMismatch
 from tutelage.core.outputs import Outputs, SparseOutputs, dense
+from tutelage.teachers.cache.asking import Asked
+from tutelage.teachers.cache.forms import Form as Form
+from tutelage.teachers.cache.seals import Words as Words
+from tutelage.teachers.cache.seals import salts as salts
+from tutelage.teachers.cache.seals import tags_of, weights_of
+from tutelage.teachers.cache.top_fields import Field, TopFields, lifted
 
-Words = NDArray[np.uint64]
-"""Records as rows of 8-byte words ``(N, W)``."""
-
-_LOWEST = -65504.0  # of fp16; -inf stays what it is
-_GOLDEN, _MIX1, _MIX2 = (
-    np.array([n], np.uint64)
-    for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # as in core/seeds.py
-)
-
-
-@dataclass(frozen=True)
-class Form:
-    """What is kept of an answer.
-
-    Attributes:
-        form: ``dense`` logits, or the ``top`` k classes with the mass of all others.
-        k: Classes kept of ``top``.
-        precision: ``fp16``, or ``fp32``: every bit of dense logits.
-    """
-
-    form: Literal["dense", "top"] = "dense"
-    k: int = 10
-    precision: Literal["fp16", "fp32"] = "fp16"
-
-    def __post_init__(self) -> None:
-        if self.form not in ("dense", "top") or self.precision not in ("fp16", "fp32"):
-            raise RecipeError(
-                f"form, precision are {self.form!r}, {self.precision!r}, expected 'dense' or "
-                "'top', 'fp16' or 'fp32'."
-            )
-        if self.k < 1:
-            raise RecipeError(f"k is {self.k}, expected at least 1: the classes kept.")
+_LOWEST = 65504.0  # fp16 reaches so far
 
 
 class Layout:
@@ -52,8 +26,8 @@ class Layout:
 
     Dense logits are kept in fp16 as their distance to the row's largest, which has 4 bytes of its
     own: so logits of any size come back with a precision of fp16 near the largest, and nothing
-    overflows. A top-k answer has class numbers (int16 up to 32,768 classes, else int32),
-    log-probabilities at temperature 1, and the log of the rest's mass: never renormalised.
+    overflows. A top-k answer has class numbers, log-probabilities at temperature 1, and the log of
+    the rest's mass (`TopFields`): never renormalised.
 
     Args:
         form: What is kept.
@@ -76,12 +50,11 @@ class Layout:
         units, classes = shape[:-1], shape[-1]
         if form.form == "top" and form.k > classes:
             raise RecipeError(f"k is {form.k}, and there are {classes} classes: keep fewer.")
-        real = "<f2" if form.precision == "fp16" else "<f4"
-        fields: list[tuple[str, str, tuple[int, ...]]] = [("tag", "<u4", ()), ("sight", "<f4", ())]
-        if form.form == "top":
-            number = "<i2" if classes <= 1 << 15 else "<i4"
-            fields.append(("top", number, (*units, form.k)))
-            fields += [("logits", real, (*units, form.k)), ("tail", real, units)]
+        self._top = TopFields(form, units, classes) if form.form == "top" else None
+        real = "<f4" if form.precision == "fp32" else "<f2"
+        fields: list[Field] = [("tag", "<u4", ()), ("sight", "<f4", ())]
+        if self._top is not None:
+            fields += self._top.fields
         else:
             if form.precision == "fp16":
                 fields.append(("largest", "<f4", (*units, 1)))
@@ -100,73 +73,72 @@ class Layout:
                 "itemsize": self.bytes,
             }
         )
-        position = np.arange(1, self.words + 1, dtype=np.uint64)
-        self._weights = position * _GOLDEN | np.uint64(1)
+        self._weights = weights_of(self.words)
 
-    def encode(self, answer: Outputs, sights: Tensor | float = 0.0) -> Words:
+    def encode(
+        self, answer: Outputs, sights: Tensor | float = 0.0, asked: Asked | None = None
+    ) -> Words:
         """Records of an answer, not sealed yet.
 
         Args:
             answer: To N examples.
             sights: Of the inputs they were given for (`sights_of`), ``(N,)``.
+            asked: Which units are wanted, and where draws fall.
 
         Raises:
             ModelError: The answer has NaN or +inf, or a feature is too large for fp16.
             ShapeMismatch: It is of another shape.
+            SparseAnswer: It is sparse, and dense logits or more classes are to be kept.
         """
-        logits = dense(answer, "a cache")
-        logits = logits.detach().float()
-        self._check("logits", tuple(logits.shape[1:]), self.shape)
-        largest = logits.amax(-1, keepdim=True)
-        if not bool(torch.isfinite(largest).all()):
-            raise ModelError(
-                "the teacher answered with NaN or infinite logits, which teach nothing: look at "
-                "its weights and its intake; nothing of this batch was kept."
-            )
-        words = np.zeros((len(logits), self.words), np.uint64)
+        if self._top is None or not isinstance(answer, SparseOutputs):
+            self._check("logits", tuple(dense(answer, "a cache").shape[1:]), self.shape)
+        else:
+            units = tuple(answer.log_tail.shape[1:])
+            self._check("logits", (*units, self.shape[-1]), self.shape)
+        asked = asked or Asked()
+        words = np.zeros((len(answer.logits), self.words), np.uint64)
         fields = words.view(self.record)[:, 0]
         fields["sight"] = sights
-        half = self.form.precision == "fp16"
-        if self.form.form == "top":
-            log_p, top, log_tail = _top(logits, self.form.k)
-            _put(fields["top"], top)
-            _put(fields["logits"], _lifted(log_p) if half else log_p)
-            _put(fields["tail"], _lifted(log_tail) if half else log_tail)
-        elif half:
-            _put(fields["largest"], largest)
-            _put(fields["logits"], _lifted(logits - largest))
+        if self._top is not None:
+            self._top.put(fields, answer, asked)
         else:
-            _put(fields["logits"], logits)
+            mask = asked.wanted(tuple(answer.logits.shape[1:-1]))
+            self._put_dense(fields, answer.logits.detach().float(), mask)
         for number, (path, shape) in enumerate(self.features.items()):
-            feature = answer[path].detach().float()
-            self._check(f"feature {path!r}", tuple(feature.shape[1:]), shape)
-            if half and bool((feature.abs() > -_LOWEST).any()):
-                raise ModelError(
-                    f"feature {path!r} reaches {float(feature.abs().max()):.4g}, beyond fp16: "
-                    "keep it with precision='fp32'."
-                )
-            _put(fields[f"feature {number}"], feature)
+            self._put_feature(fields, number, path, answer[path].detach().float(), shape)
         return words
 
     def decode(
-        self, words: Words, device: torch.device | str = "cpu", shown: Iterable[str] = ()
+        self,
+        words: Words,
+        device: torch.device | str = "cpu",
+        shown: Iterable[str] = (),
+        asked: Asked | None = None,
     ) -> Outputs:
         """The answers of records, in fp32, with the features ``shown``."""
         fields = words.view(self.record)[:, 0]
+        units = self.shape[:-1] if asked is None or asked.units is None else asked.units
 
-        def take(name: str) -> Tensor:
-            return torch.from_numpy(fields[name]).to(device)
+        def take(name: str, cut: tuple[int, ...] = ()) -> Tensor:
+            there = fields[name][(slice(None), *(slice(size) for size in cut))]
+            return torch.from_numpy(there).to(device)
 
         order = list(self.features)
         features = {path: take(f"feature {order.index(path)}").float() for path in shown}
         features = {path: one.contiguous() for path, one in features.items()}
-        logits = take("logits").float().contiguous()
-        if self.form.form == "top":
-            top, log_tail = take("top").long().contiguous(), take("tail").float().contiguous()
-            return SparseOutputs(logits, features, top=top, log_tail=log_tail)
+        if self._top is not None:
+            return self._top.take(fields, device, units, features)
+        logits = take("logits", units).float().contiguous()
         if self.form.precision == "fp16":
-            logits = logits.add_(take("largest"))
+            logits = logits.add_(take("largest", units))
         return Outputs(logits, features)
+
+    def lacks(self, words: Words, asked: Asked) -> NDArray[np.bool_]:
+        """Which records lack the answer to a unit that is wanted now ``(N,)``."""
+        if self._top is None:
+            return np.zeros(len(words), bool)
+        units = self.shape[:-1] if asked.units is None else asked.units
+        return self._top.lacks(words.view(self.record)[:, 0], asked.wanted(units), units)
 
     def sights(self, words: Words) -> NDArray[np.float32]:
         """What the inputs of these records looked like ``(N,)``."""
@@ -177,7 +149,7 @@ class Layout:
         """Write each record's checksum into it; ``salt`` ``(N,)`` says where it belongs."""
         fields = words.view(self.record)[:, 0]
         fields["tag"] = 0
-        fields["tag"] = self._tags(words, salt)
+        fields["tag"] = tags_of(words, self._weights, salt)
 
     def unseal(self, words: Words, salt: Words) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which records are whole, and which are torn; the others were never written.
@@ -187,31 +159,73 @@ class Layout:
         tags = words.view(self.record)[:, 0]["tag"]
         found = tags.copy()
         tags[...] = 0
-        whole = found == self._tags(words, salt)
+        whole = found == tags_of(words, self._weights, salt)
         return whole, ~whole & (found != 0)
 
-    def _tags(self, words: Words, salt: Words) -> NDArray[np.uint32]:
-        # Odd weights: a change within one word always changes its product.
-        mixed = words * self._weights
-        mixed ^= mixed >> np.uint64(29)
-        total = mixed.sum(axis=1, dtype=np.uint64) + salt
-        total = (total ^ (total >> np.uint64(30))) * _MIX1
-        total = (total ^ (total >> np.uint64(27))) * _MIX2
-        tags: NDArray[np.uint32] = (total >> np.uint64(32)).astype(np.uint32)
-        tags[tags == 0] = 1  # 0 is what was never written
-        return tags
+    def _put_dense(self, fields: NDArray[Any], logits: Tensor, mask: Tensor | None) -> None:
+        if mask is not None:  # padding may be anything; what is sound there stays
+            broken = ~torch.isfinite(logits.amax(-1, keepdim=True))
+            logits = torch.where(broken & ~mask.unsqueeze(-1), 0.0, logits)
+        largest = logits.amax(-1, keepdim=True)
+        if not bool(torch.isfinite(largest).all()):
+            raise ModelError(
+                "the teacher answered with NaN or infinite logits, which teach nothing: look at "
+                "its weights and its intake; nothing of this batch was kept."
+            )
+        there = (slice(None), *(slice(size) for size in logits.shape[1:-1]))
+        if self.form.precision == "fp16":
+            fields["largest"][there] = _numpy(largest)
+            logits = lifted(logits - largest)
+        fields["logits"][there] = _numpy(logits)
+
+    def _put_feature(
+        self, fields: NDArray[Any], number: int, path: str, feature: Tensor, shape: tuple[int, ...]
+    ) -> None:
+        self._check(f"feature {path!r}", tuple(feature.shape[1:]), shape)
+        if self.form.precision != "fp32" and bool((feature.abs() > _LOWEST).any()):
+            raise ModelError(
+                f"feature {path!r} reaches {float(feature.abs().max()):.4g}, beyond fp16: "
+                "keep it with precision='fp32'."
+            )
+        fields[f"feature {number}"] = _numpy(feature)
 
     def _check(self, what: str, found: tuple[int, ...], kept: tuple[int, ...]) -> None:
-        if found != kept:
+        if found == kept:
+            return
+        room = self.form.length
+        if room is None:
             raise ShapeMismatch(
                 f"the teacher's {what} are {found} for each example, and this cache keeps {kept}: "
-                "records have one length; cut or fill up the inputs to one size."
+                "records have one length; cut or fill up the inputs to one size, or set length to "
+                "the longest."
+            )
+        if what != "logits" or len(found) != len(kept) or found[1:] != kept[1:] or found[0] > room:
+            raise ShapeMismatch(
+                f"the teacher's {what} are {found} for each example, and this cache has room for "
+                f"{kept}: set length to the longest."
             )
 
 
-def layout_for(form: Form, answer: Outputs, features: Iterable[str]) -> Layout:
-    """The layout that fits an answer."""
-    shape = tuple(dense(answer, "a cache").shape[1:])
+def layout_for(
+    form: Form, answer: Outputs, features: Iterable[str], classes: int | None = None
+) -> Layout:
+    """The layout that fits an answer.
+
+    Raises:
+        SparseAnswer: The answer is sparse, and nobody said how many classes there are.
+        RecipeError: Examples of unlike lengths were said, and an answer has but one unit.
+    """
+    if isinstance(answer, SparseOutputs) and form.form == "top" and classes is not None:
+        shape = (*answer.log_tail.shape[1:], classes)
+    else:
+        shape = tuple(dense(answer, "a cache without classes=...").shape[1:])
+    if form.length is not None:
+        if len(shape) < 2 or tuple(features):
+            raise RecipeError(
+                f"length is {form.length}, for texts of unlike lengths, and these answers have "
+                f"{shape} logits an example{' and features' if features else ''}: leave it out."
+            )
+        shape = (form.length, *shape[1:])
     return Layout(form, shape, {path: tuple(answer[path].shape[1:]) for path in features})
 
 
@@ -222,28 +236,13 @@ def as_kept(answer: Outputs, form: Form, features: Iterable[str] = ()) -> Output
     tensor([[70001., 4497.]])
     """
     layout = layout_for(form, answer, features)
-    return layout.decode(layout.encode(answer), answer.logits.device, layout.features)
+    units = tuple(answer.logits.shape[1:-1])
+    asked = Asked(units=units)
+    return layout.decode(
+        layout.encode(answer, asked=asked), answer.logits.device, layout.features, asked
+    )
 
 
-def salts(seed: int, view: int, rows: NDArray[np.int64]) -> Words:
-    """What makes a record's checksum its own ``(N,)``: a record in a wrong place is no record."""
-    start = np.array([seed], np.uint64) + np.array([view + 1], np.uint64) * _MIX1
-    salted: Words = start + (rows.astype(np.uint64) + np.uint64(1)) * _MIX2
-    return salted
-
-
-def _top(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The k likeliest classes: log-probabilities, numbers, and the log mass of all others."""
-    every = logits.log_softmax(-1)
-    log_p, top = every.topk(k, dim=-1)
-    others = every.scatter(-1, top, -torch.inf)
-    return log_p, top, others.logsumexp(-1)
-
-
-def _lifted(t: Tensor) -> Tensor:
-    """Finite numbers below fp16's lowest, put there; -inf stays."""
-    return torch.where(torch.isneginf(t), t, t.clamp(min=_LOWEST))
-
-
-def _put(field: NDArray[Any], value: Tensor) -> None:
-    field[...] = value.to("cpu").numpy()
+def _numpy(t: Tensor) -> NDArray[Any]:
+    found: NDArray[Any] = t.cpu().numpy()
+    return found

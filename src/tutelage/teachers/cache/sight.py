@@ -12,6 +12,9 @@ _NEAR = 1e-3
 """Of the largest input: what rounding on another machine may change, and no other view leaves."""
 
 
+_MASK = "attention_mask"
+
+
 def sights_of(batch: Batch) -> tuple[Tensor, float]:
     """A fixed random projection of each example's inputs ``(N,)``, and how much is a difference.
 
@@ -21,10 +24,14 @@ def sights_of(batch: Batch) -> tuple[Tensor, float]:
     >>> bool(((a - b).abs() > near).any())
     True
     """
-    named = {"": batch.inputs} if isinstance(batch.inputs, Tensor) else batch.inputs
+    named = {"": batch.inputs} if isinstance(batch.inputs, Tensor) else dict(batch.inputs)
     total, near = torch.zeros(len(batch)), 0.0
-    for place, name in enumerate(sorted(named)):
-        flat = named[name].detach().flatten(1) if named[name].ndim > 1 else named[name][:, None]
+    seen_by = [name for name in sorted(named) if not name.endswith(_MASK)]
+    for place, name in enumerate(seen_by or sorted(named)):
+        each, there = named[name].detach(), _there(batch, named, name)
+        if there is not None and there.shape == each.shape:
+            each = each * there  # however far a text is filled up, it looks the same
+        flat = each.flatten(1) if each.ndim > 1 else each[:, None]
         flat = flat.float()
         weights = _weights(place, flat.shape[1]).to(flat.device)
         with torch.autocast(flat.device.type, enabled=False):
@@ -36,6 +43,19 @@ def sights_of(batch: Batch) -> tuple[Tensor, float]:
             # Sums of many numbers are rounded more, by about the root of how many.
             near += _NEAR * max(-float(low), float(high)) * (1 + flat.shape[1] ** 0.5 / 30)
     return total, near
+
+
+def _there(batch: Batch, named: dict[str, Tensor], name: str) -> Tensor | None:
+    """Where a text is and no filling, ``(N, T)`` of bool; None where nothing says so."""
+    mask = named.get(name.rpartition(".")[0] + "." + _MASK if "." in name else _MASK)
+    if mask is not None:
+        return mask != 0
+    targets = batch.targets
+    if "position_ids" not in named or targets is None or targets.ndim != 2:
+        return None
+    # Rows that documents share have no mask: behind the last word to be predicted is filling.
+    ahead: Tensor = (targets >= 0).flip(1).int().cummax(1).values.flip(1)
+    return ahead > 0
 
 
 @lru_cache(maxsize=16)

@@ -25,6 +25,7 @@ class Store:
         wanted: What the manifest must say, shapes apart.
         examples: Rows of a view.
         shard: Bytes of a file at most.
+        classes: How many there are, where the teacher's answers are sparse already.
 
     Raises:
         DataError: The folder holds something else.
@@ -39,8 +40,10 @@ class Store:
         *,
         examples: int,
         shard: int,
+        classes: int | None = None,
     ):
         self.folder, self._form, self._features = folder, form, features
+        self._classes = classes
         self._wanted, self._examples, self._shard = dict(wanted), examples, shard
         self._lock = WriterLock(folder / "writer.lock")
         self.layout: Layout | None = None
@@ -78,7 +81,7 @@ class Store:
         """The layout of all answers; of the first one, the writer notes it for everybody."""
         if self.layout is not None:
             return self.layout
-        layout = layout_for(self._form, answer, self._features)
+        layout = layout_for(self._form, answer, self._features, self._classes)
         if self.may_write() and not self.open():
             manifest = {
                 **self._wanted,
