@@ -29,6 +29,10 @@ def sights_of(batch: Batch) -> tuple[Tensor, float]:
     seen_by = [name for name in sorted(named) if not name.endswith(_MASK)]
     for place, name in enumerate(seen_by or sorted(named)):
         each, there = named[name].detach(), _there(batch, named, name)
+        if not each.is_floating_point() and each.ndim == 2 and each.dtype != torch.bool:
+            total += _of_numbers(each.cpu(), there, place)
+            near += _NEAR
+            continue
         if there is not None and there.shape == each.shape:
             each = each * there  # however far a text is filled up, it looks the same
         flat = each.flatten(1) if each.ndim > 1 else each[:, None]
@@ -43,6 +47,16 @@ def sights_of(batch: Batch) -> tuple[Tensor, float]:
             # Sums of many numbers are rounded more, by about the root of how many.
             near += _NEAR * max(-float(low), float(high)) * (1 + flat.shape[1] ** 0.5 / 30)
     return total, near
+
+
+def _of_numbers(tokens: Tensor, there: Tensor | None, place: int) -> Tensor:
+    """Each (number, column) counts as if drawn: one token changed is seen as well as many."""
+    column = torch.arange(tokens.shape[1])
+    keys = (tokens.long() << 24) + column
+    seen = 2 * uniform(place, keys.flatten())[:, 0].view(tokens.shape) - 1
+    if there is not None and there.shape == tokens.shape:
+        seen = seen * there.cpu()  # however far a text is filled up, it looks the same
+    return seen.float().sum(1)
 
 
 def _there(batch: Batch, named: dict[str, Tensor], name: str) -> Tensor | None:
