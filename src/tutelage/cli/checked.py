@@ -9,6 +9,7 @@ from tutelage.evaluation import parameters
 from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.wording import percent, size
 from tutelage.recipe.check import Checked
+from tutelage.recipe.measures import shown
 
 
 def _kind(splits: Splits) -> str:
@@ -50,7 +51,7 @@ def _networks(found: Checked) -> Table:
     student = made.learning(made.seeds[0], teacher)
     origin = "given" if made.teacher.given else "trained first"
     if found.teacher is not None:
-        origin += f", {percent(found.teacher)} on validation"
+        origin += f", {shown(found.teacher, found.plan.splits.validation)} on validation"
     seeds = f"{len(made.seeds)} seed{'s' if len(made.seeds) > 1 else ''}"
     table = Table("network", "what", "parameters", "where from")
     for role, what, model, source in (

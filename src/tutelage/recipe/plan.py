@@ -173,7 +173,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
     teacher = TeacherPlan(
         make=given.teacher or network("teacher", wanted, shape, theirs, statistics, order),
         shown=shown(wanted.model),
-        given=given.teacher is not None or wanted.weights is not None,
+        given=given.teacher is not None or wanted.weights is not None or knows(wanted.model),
         train=wanted.train,
         seed=wanted.seed,
         sees=whole.train if wanted.labels == "all" else labelled(splits.train),
@@ -226,6 +226,17 @@ def plan(recipe: Recipe, given: Given) -> Plan:
 def _of_teacher(teacher: TeacherPlan, shrink: Shrink, seed: int) -> Observed:
     """The student of the teacher as it is before this run trains it: right in shape."""
     return shrink(teacher.make(teacher.seed), seed)
+
+
+def knows(model: Named) -> bool:
+    """Whether a model comes with weights for what it is asked, its last layer included.
+
+    >>> knows(Named(name="hf:folder")), knows(Named(name="vgg"))
+    (True, False)
+    """
+    options = model.options
+    fresh = options.get("new_head", False) or not options.get("pretrained", True)
+    return model.name.startswith("hf:") and not fresh
 
 
 def load_data(recipe: Recipe) -> Splits:
