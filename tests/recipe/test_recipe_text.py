@@ -101,6 +101,13 @@ def test_kept_answers_teach_as_the_live_teacher_does(text, tmp_path, done):
     assert sparse == pytest.approx(live, abs=0.1)
 
 
+def test_a_recipe_lets_the_student_write(text, tmp_path):
+    made = recipe(text, setting={"on_policy": {"share": 0.5, "most": 8}}, baseline=False)
+    made["data"]["source"]["text"]["pack"] = False
+    student = quiet_run(made, tmp_path / "out").report["models"]["student"]
+    assert student["perplexity"] < 60
+
+
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     """A folder with a Llama of two layers that knows nothing."""
