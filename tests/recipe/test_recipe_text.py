@@ -96,7 +96,7 @@ def test_kept_answers_teach_as_the_live_teacher_does(text, tmp_path, done):
     found = quiet_run(kept, tmp_path / "dense").report["models"]["student"]["nll"]
     live = done[0].report["models"]["student"]["nll"]
     assert found == pytest.approx(live, abs=2e-3)
-    kept["teacher"]["cache"] = {"form": "top", "k": 64}
+    kept["teacher"]["cache"] = {"form": "top", "k": 64, "precision": "int8"}
     sparse = quiet_run(kept, tmp_path / "top").report["models"]["student"]["nll"]
     assert sparse == pytest.approx(live, abs=0.1)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tutelage.core.errors import RecipeError, TutelageError
 from tutelage.core.outputs import Answers
+from tutelage.evaluation.language import reads_tokens
 from tutelage.models import Frozen
 from tutelage.recipe.arms import Desk
 from tutelage.recipe.equipment import loader, machine
@@ -56,9 +57,11 @@ def batches(made: Plan) -> Batches:
 
 def opened(made: Plan, cache: Cache, teacher: Frozen, source: Batches) -> Cached:
     """The cache of a plan."""
-    kept = {"form", "precision", "features"} | ({"k"} if cache.form == "top" else set())
+    kept = {"form", "precision", "features"} | ({"k", "draws"} if cache.form == "top" else set())
     form: dict[str, Any] = cache.model_dump(include=kept)
     form["compute"] = made.train.precision
+    if reads_tokens(source.examples):  # rows are trimmed to the longest of a batch
+        form["length"] = source.examples.example_shape[0]
     name = teacher_hash(teacher)
     if cache.folder is None:
         key = content_key(name, source.identity(), form)

@@ -43,7 +43,7 @@ def loader(
 ) -> Batches:
     """Batches of ``examples`` as ``train`` says; ``fixed`` are views of a number and seed."""
     if isinstance(examples, TokenSet | SentenceSet):
-        return _of_tokens(examples, train, seed, key, trim=fixed is None)
+        return _of_tokens(examples, train, seed, key)
     augment = _augment(train.augment, f"{key}.augment")
     # A last batch of one example would break BatchNorm; no example is lost for good, as the
     # order changes from epoch to epoch.
@@ -63,17 +63,14 @@ def loader(
         raise type(error)(f"{key}.augment: {error}") from error
 
 
-def _of_tokens(
-    examples: TokenSet | SentenceSet, train: Train, seed: int, key: str, *, trim: bool
-) -> TokenLoader:
-    """Rows of tokens; answers are kept at full length, so batches are not trimmed then."""
+def _of_tokens(examples: TokenSet | SentenceSet, train: Train, seed: int, key: str) -> TokenLoader:
     if train.augment:
         raise RecipeError(
             f"{key}.augment: got {[each.name for each in train.augment]}, and text is not "
             "augmented: leave it out."
         )
     size = min(train.batch_size, len(examples))
-    return TokenLoader(examples, size, seed=derive(seed, "order"), trim=trim)
+    return TokenLoader(examples, size, seed=derive(seed, "order"))
 
 
 def variants(written: Named | None) -> Callable[[Source[Batch]], Source[Batch]]:

@@ -25,7 +25,7 @@ def as_read(answer: Outputs, cache: Cache | None) -> Outputs:
     if cache is None:
         return answer
     try:
-        form = Form(cache.form, cache.k, cache.precision)
+        form = Form(cache.form, cache.k, cache.precision, cache.draws)
         return as_kept(answer, form, answer.features)
     except TutelageError as error:
         raise type(error)(f"teacher.cache: {error}") from error

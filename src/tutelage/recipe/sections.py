@@ -112,7 +112,8 @@ class Cache(Section):
         k: Classes kept of ``top``.
         views: How many views of each example there are: epoch e shows view e modulo this; null
             without augmentation, where there is one.
-        precision: ``fp16`` or ``fp32``.
+        precision: ``fp16``, ``fp32``, or ``int8`` for ``top``: log-probabilities in 8 bits.
+        draws: Classes drawn from the tail of ``top`` besides, for data that is seen once.
         features: The teacher's features to keep, by path.
         folder: Where; null for one of its own below the user's cache.
     """
@@ -120,7 +121,8 @@ class Cache(Section):
     form: Literal["dense", "top"] = "dense"
     k: PositiveInt = 10
     views: Annotated[int, Field(gt=0, le=100_000)] | None = None
-    precision: Literal["fp16", "fp32"] = "fp16"
+    precision: Literal["fp16", "fp32", "int8"] = "fp16"
+    draws: NonNegativeInt = 0
     features: list[str] = []
     folder: Annotated[str, Field(min_length=1)] | None = None
 
