@@ -11,6 +11,7 @@ import tutelage.cli.trials  # noqa: F401  # their commands
 from tutelage import __version__
 from tutelage.cli import exported, packaged, registered, served, watched
 from tutelage.cli.app import app, stop
+from tutelage.cli.synthesize import synthesize
 
 # The base of typer's complaints about arguments: its own since 0.25, click's before.
 _Misused: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
@@ -22,6 +23,7 @@ app.add_typer(registered.registry)
 app.command()(registered.track)
 app.command()(watched.monitor)
 app.command()(served.serve)
+app.command()(synthesize)
 
 
 def _version(asked: bool) -> None:

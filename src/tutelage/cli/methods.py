@@ -16,11 +16,12 @@ import tutelage.evaluation.parts as _parts
 import tutelage.models as _models
 import tutelage.objectives as _objectives
 import tutelage.settings as _settings
+import tutelage.synthesis as _synthesis
 from tutelage.cli.equations import readable
 from tutelage.core.catalogue import Card, cards
 from tutelage.core.errors import RecipeError, suggest
 
-ROOMS = (_compression, _data, _engine, _models, _objectives, _parts, _settings)
+ROOMS = (_compression, _data, _engine, _models, _objectives, _parts, _settings, _synthesis)
 """Where names come from."""
 
 _GIVEN = {"classes", "channels", "inputs", "row", "size", "learning_rate"}
