@@ -212,7 +212,7 @@ class TestRefusal:
             (Nothing(), torch.zeros(0, 3), {}, "no examples were given"),
             (Nothing(), torch.zeros(2, 3), {"names": ["a"]}, "1 class names were given"),
             (Nothing(), torch.full((2, 3), torch.nan), {}, "NaN or infinite"),
-            (Nothing(), torch.zeros(2, 3, 4), {}, r"logits of shape \(2, 3, 4\)"),
+            (Nothing(), torch.zeros(2, 3, 4, 5), {}, r"logits of shape \(2, 3, 4, 5\)"),
         ],
     )
     def test_what_cannot_be_checked_is_not_exported(

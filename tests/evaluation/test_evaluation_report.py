@@ -293,10 +293,11 @@ class TestVerdict:
 
 class TestGates:
     def test_every_gate_can_be_judged_and_both_ways(self):
-        ends = {name: (-1, 1) if gate.of_shares else (1e-12, 1e12) for name, gate in GATES.items()}
-        wide = {name: ends[name][gate.at_most] for name, gate in GATES.items()}
+        known = {name: gate for name, gate in GATES.items() if not name.startswith("perplexity")}
+        ends = {name: (-1, 1) if gate.of_shares else (1e-12, 1e12) for name, gate in known.items()}
+        wide = {name: ends[name][gate.at_most] for name, gate in known.items()}
         assert all(gate["passed"] for gate in report(gates=wide).figures["gates"])
-        narrow = {name: ends[name][not gate.at_most] for name, gate in GATES.items()}
+        narrow = {name: ends[name][not gate.at_most] for name, gate in known.items()}
         assert not any(gate["passed"] for gate in report(gates=narrow).figures["gates"])
 
     def test_what_was_not_measured_was_not_met(self):

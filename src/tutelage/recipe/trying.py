@@ -216,7 +216,9 @@ def _answer(role: str, network: Observed, batch: Batch, classes: int) -> Outputs
             f"{role}.model: it cannot read {len(batch)} examples of shape {_shape(batch)} "
             f"({reason}): choose another model, or set intake.size or intake.channels."
         ) from error
-    dimensions = 3 if batch.targets is not None and batch.targets.ndim == 2 else 2
+    targets = batch.targets
+    of_tokens = targets is not None and targets.ndim == 2 and not targets.is_floating_point()
+    dimensions = 3 if of_tokens else 2
     if outputs.logits.ndim != dimensions or not _fits(outputs.logits, classes):
         raise RecipeError(
             f"{role}.model: it gives logits of shape {tuple(outputs.logits.shape)} for "
