@@ -127,10 +127,13 @@ def test_draws_are_by_example_and_position_not_by_batch(tmp_path):
     assert not torch.equal(first[2][1], first[2][2])
 
 
-def test_only_positions_of_the_mask_are_asked_and_others_are_not_taken_for_answers(tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_only_positions_of_the_mask_are_asked_and_others_are_not_taken_for_answers(
+    tmp_path, precision
+):
     masked = Texts(count=7)
     who = Teacher()
-    with kept(tmp_path, who, masked) as cache:
+    with kept(tmp_path, who, masked, precision=precision) as cache:
         cache.fill(masked)
         batch = masked.batch([6])
         more = Batch(batch.inputs, mask=torch.ones_like(batch.mask), ids=batch.ids, view=0)
@@ -139,7 +142,7 @@ def test_only_positions_of_the_mask_are_asked_and_others_are_not_taken_for_answe
         cache(more)
         cache(batch)
         assert who.asked == 8
-    alone = Cached(None, tmp_path, masked, form="top", k=5, length=9)
+    alone = Cached(None, tmp_path, masked, form="top", k=5, length=9, precision=precision)
     with pytest.raises(DataError, match="lacks the answer to example 0 in view 0"):
         alone(Batch(masked.batch([0]).inputs, ids=torch.tensor([0]), view=0))
 

@@ -117,7 +117,7 @@ class TopFields:
             return torch.from_numpy(fields[name][there]).to(device)
 
         tail = tensor("tail").float()
-        tail.masked_fill_(torch.isposinf(tail), self._even)
+        tail = tail.masked_fill(torch.isposinf(tail), self._even)  # the record keeps its mark
         if self._packed:
             codes = (fields[name][there] for name in ("logits", "most", "span"))
             log_p = self._unpacked(*codes).to(device)
