@@ -3,27 +3,25 @@
 Gupta, Hoffman, Malik: Cross Modal Distillation for Supervision Transfer, 2015, arXiv:1507.00448.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, RecipeError, suggest
-from tutelage.core.outputs import Answers, Tapped, Terms
+from tutelage.core.outputs import Answers
 from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
-from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
-from tutelage.settings.probing import asked, check_student, lend, probed
+from tutelage.settings.two_inputs import AbstractTwoInputs
 
 Names = str | Sequence[str]
 """One entry of the inputs, given to the model as a tensor; or several, given by name."""
 
 
 @register("setting", "cross_modal")
-class CrossModal(AbstractSetting[Batch]):
+class CrossModal(AbstractTwoInputs):
     """Two views or modalities of one example, paired: depth and colour, sound and picture.
 
     Inputs come by name (``Batch.inputs`` is a mapping); the student is given its entries and
@@ -54,51 +52,17 @@ class CrossModal(AbstractSetting[Batch]):
         student_inputs: Names,
         teacher_inputs: Names,
     ):
-        check_student(student)
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
-        self.student, self.objective = student, objective
         self.ours = _names(student_inputs, "student_inputs")
         self.theirs = _names(teacher_inputs, "teacher_inputs")
-        self._tap()
-
-    def prepare(self, item: Batch) -> None:
-        """Bind the objective to what each answers to its own entries.
-
-        Raises:
-            DataError: The item is no batch of paired, named inputs, or lacks an entry.
-            RecipeError: The teacher does not answer batches, or cannot lend what is borrowed.
-            ShapeMismatch: One of the two cannot read its entries, or answers do not fit.
-        """
-        self._tap()
-        lend(self.objective, self.student, self.teacher)
-        ours, theirs = self.both(item)
-        self.objective.bind(probed(self.student, ours), asked(self.teacher, theirs))
-        self.student.adopt(self.objective)
-
-    def updates(self, item: Batch) -> Iterator[Update]:
-        """One update an item."""
-        yield Update(self.student, self.compare, item)
-        self.objective.advance()
-
-    def compare(self, batch: Batch) -> Terms:
-        """What the objective says of one batch."""
-        ours, theirs = self.both(batch)
-        answer = self.teacher(theirs).detach()
-        terms: Terms = self.objective(self.student(ours), answer, ours)
-        return terms
+        super().__init__(student, teacher, objective)
 
     def both(self, batch: Batch) -> tuple[Batch, Batch]:
         """The batch as the student sees it, and as the teacher does.
 
         Raises:
-            DataError: As in `prepare`.
+            DataError: The item is no batch of paired, named inputs, or lacks an entry.
         """
         return _seen(batch, self.ours), _seen(batch, self.theirs)
-
-    def _tap(self) -> None:
-        self.student.model.tap(self.objective.taps[0])
-        if isinstance(self.teacher, Tapped):
-            self.teacher.tap(self.objective.taps[1])
 
 
 def _names(said: Names, option: str) -> Names:

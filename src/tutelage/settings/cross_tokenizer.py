@@ -4,27 +4,21 @@ Minixhofer, Vulić, Ponti: Universal Cross-Tokenizer Distillation via Approximat
 Matching, 2025, arXiv:2503.20083.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from torch import Tensor
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, suggest
-from tutelage.core.outputs import Answers, Tapped, Terms
 from tutelage.core.registry import register
-from tutelage.engine.learner import Learner
-from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
-from tutelage.objectives.base import AbstractObjective
-from tutelage.settings.probing import asked, check_student, lend, probed
+from tutelage.settings.two_inputs import AbstractTwoInputs
 
 _NOT_READ = ("group", "targets", "mask")
 """What of a side is for the objective, and not for the model."""
 
 
 @register("setting", "cross_tokenizer")
-class CrossTokenizer(AbstractSetting[Batch]):
+class CrossTokenizer(AbstractTwoInputs):
     """One text, read by teacher and student through different tokenizers.
 
     Batches come from `tutelage.data.text.aligned`. The student is given the entries that begin with
@@ -42,43 +36,15 @@ class CrossTokenizer(AbstractSetting[Batch]):
         objective: What the student should become.
     """
 
-    def __init__(self, student: Learner, teacher: Answers, objective: AbstractObjective):
-        check_student(student)
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
-        self.student, self.objective = student, objective
-        self._tap()
-
-    def prepare(self, item: Batch) -> None:
-        """Bind the objective to what each answers to its own tokens.
-
-        Raises:
-            DataError: The item is no batch of two tokenizers.
-            RecipeError: The teacher does not answer batches, or cannot lend what is borrowed.
-            ShapeMismatch: One of the two cannot read its tokens, or answers do not fit.
-        """
-        self._tap()
-        lend(self.objective, self.student, self.teacher)
-        ours, theirs = self.both(item)
-        self.objective.bind(probed(self.student, ours), asked(self.teacher, theirs))
-        self.student.adopt(self.objective)
-
-    def updates(self, item: Batch) -> Iterator[Update]:
-        """One update an item."""
-        yield Update(self.student, self.compare, item)
-        self.objective.advance()
-
-    def compare(self, batch: Batch) -> Terms:
-        """What the objective says of one batch."""
-        ours, theirs = self.both(batch)
-        answer = self.teacher(theirs).detach()
-        terms: Terms = self.objective(self.student(ours), answer, batch)
-        return terms
+    def judged(self, batch: Batch, ours: Batch) -> Batch:
+        """The whole: groups of both, and the student's targets and mask."""
+        return batch
 
     def both(self, batch: Batch) -> tuple[Batch, Batch]:
         """The batch as the student sees it, and as the teacher does.
 
         Raises:
-            DataError: As in `prepare`.
+            DataError: The item is no batch of two tokenizers.
         """
         inputs = batch.inputs if isinstance(batch, Batch) else None
         if inputs is None or isinstance(inputs, Tensor):
@@ -105,8 +71,3 @@ class CrossTokenizer(AbstractSetting[Batch]):
         return replace(batch, inputs=ours), replace(
             batch, inputs=theirs, targets=targets, mask=mask
         )
-
-    def _tap(self) -> None:
-        self.student.model.tap(self.objective.taps[0])
-        if isinstance(self.teacher, Tapped):
-            self.teacher.tap(self.objective.taps[1])
