@@ -13,6 +13,7 @@ from tutelage.synthesis.item import Dropped as Dropped
 from tutelage.synthesis.item import Item as Item
 from tutelage.synthesis.item_files import read_items as read_items
 from tutelage.synthesis.judge import Judge as Judge
+from tutelage.synthesis.local_writer import LocalWriter as LocalWriter
 from tutelage.synthesis.pipeline import Pipeline as Pipeline
 from tutelage.synthesis.prefer import Prefer as Prefer
 from tutelage.synthesis.reason import Reason as Reason

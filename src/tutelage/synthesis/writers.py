@@ -1,11 +1,11 @@
 """Writers that a plan can name."""
 
-from importlib import import_module
-from typing import Any
-
-from tutelage.core.errors import RecipeError
 from tutelage.core.registry import register
 from tutelage.core.writing import Writer
+from tutelage.data.text import hf_tokenizer
+from tutelage.models import Frozen, Observed, build_model
+from tutelage.synthesis.local_writer import LocalWriter
+from tutelage.teachers.remote import Limits, OpenAIWriter, Server
 
 
 @register("writer", "openai")
@@ -29,17 +29,22 @@ def openai(
         requests_per_minute: None for as many as will go.
         timeout: Seconds that one answer may take.
     """
-    remote = _room("tutelage.teachers.remote", "openai")
-    server = remote.Server(url, model, key_env=key_env, key_file=key_file, timeout=timeout)
-    limits = remote.Limits(lanes=lanes, requests_per_minute=requests_per_minute)
-    made: Writer = remote.OpenAIWriter(server, limits=limits)
-    return made
+    server = Server(url, model, key_env=key_env, key_file=key_file, timeout=timeout)
+    limits = Limits(lanes=lanes, requests_per_minute=requests_per_minute)
+    return OpenAIWriter(server, limits=limits)
 
 
-def _room(name: str, writer: str) -> Any:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise RecipeError(f"writer {writer!r} is not part of this installation.") from error
+@register("writer", "local")
+def local(model: str, batch_size: int = 8, seed: int = 0, dtype: str = "float32") -> Writer:
+    """A causal model that lies here, in Hugging Face's layout with its own tokenizer.
+
+    Args:
+        model: Its folder, or its name on the hub.
+        batch_size: Requests answered together.
+        seed: Of requests that bring none.
+        dtype: Of its weights: ``float32`` or ``bfloat16``.
+    """
+    tokenizer = hf_tokenizer([], model)
+    spec = {f"hf:{model}": {"task": "causal-lm", "dtype": dtype}}
+    observed = Observed(build_model(spec, classes=tokenizer.size, shape=(1,)))
+    return LocalWriter(Frozen(observed), tokenizer, batch_size=batch_size, seed=seed, name=model)
