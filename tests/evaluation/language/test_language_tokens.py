@@ -23,6 +23,7 @@ from tutelage.evaluation.language import (
 )
 from tutelage.evaluation.language.figures import by_rows
 from tutelage.evaluation.language.report import LanguageSeed
+from tutelage.evaluation.language.verdict import verdict
 
 DICE = torch.Generator().manual_seed(3)
 ROWS, LENGTH, CLASSES = 7, 5, 6
@@ -186,6 +187,23 @@ def test_the_report_says_what_its_figures_say(tmp_path):
     html = (tmp_path / "report.html").read_text()
     assert "Do not ship" in html
     assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        ((0.2, 0.1, 0.3, 3), "the teacher saved it 0.200 nats a token"),
+        ((-0.2, -0.3, -0.1, 3), "the teacher cost it 0.200 nats a token"),
+        ((0.2, 0.1, 0.3, 1), "0.200 nats a token ahead of itself alone"),
+        ((-0.2, -0.3, -0.1, 2), "0.200 nats a token behind itself alone"),
+        ((0.2, -0.1, 0.5, 3), "was not shown to help"),
+    ],
+)
+def test_the_headline_claims_no_more_than_the_seeds_allow(gain, told):
+    figures = report({}).figures
+    said = dict(zip(("mean", "low", "high", "seeds"), gain, strict=True))
+    figures["comparison"]["gain"] = said
+    assert told in verdict(figures)["headline"]
 
 
 def test_a_gate_on_text_fails_where_there_is_no_text():

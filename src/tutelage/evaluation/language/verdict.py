@@ -38,11 +38,12 @@ def _headline(models: Mapping[str, Any], gain: Mapping[str, Any] | None) -> str:
         told += f", its teacher {teacher['perplexity']:.2f}"
     if gain is None:
         return told + "."
-    if gain["low"] > 0:
-        return f"{told}; the teacher saved it {gain['mean']:.3f} nats a token."
-    if gain["high"] < 0:
-        return f"{told}; the teacher cost it {-gain['mean']:.3f} nats a token."
-    return f"{told}; the teacher was not shown to help."
+    if gain["low"] <= 0 <= gain["high"]:
+        return f"{told}; the teacher was not shown to help."
+    change, helped = f"{abs(gain['mean']):.3f} nats a token", gain["low"] > 0
+    if gain["seeds"] < _ENOUGH_SEEDS:  # luck of training is not ruled out
+        return f"{told}; {change} {'ahead of' if helped else 'behind'} itself alone."
+    return f"{told}; the teacher {'saved' if helped else 'cost'} it {change}."
 
 
 def _gain(gain: Mapping[str, Any] | None) -> list[str]:
