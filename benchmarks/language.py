@@ -11,6 +11,7 @@ for each way three seeds from the same first weights and in the same order of ro
 - ``alone``: cross entropy with the text;
 - ``kd``: forward KL from the live teacher at temperature 1;
 - ``top32``: the same from kept answers, 32 tokens and the mass of the others;
+- ``top32_ce``: half of that, and half cross entropy with the text;
 - ``on_policy``: half of the batches are the student's own text, judged by the teacher.
 
 ``on_policy`` goes on from a student of ``kd`` after two thirds of the epochs, and ``kd`` itself has
@@ -44,6 +45,7 @@ from tutelage.evaluation.intervals import mean_interval, paired_interval
 from tutelage.evaluation.language import read_tokens
 from tutelage.models import Frozen, Observed, build_model
 from tutelage.objectives import CrossEntropy, SoftTarget
+from tutelage.objectives.base import AbstractObjective
 from tutelage.settings import Alone, Classic, OnPolicy
 from tutelage.teachers import Cached
 
@@ -67,7 +69,7 @@ class Scale:
 
 LARGE = {"width": 128, "layers": 4, "heads": 4, "length": LENGTH, "dropout": 0.1}
 SMALL = {"width": 64, "layers": 2, "heads": 2, "length": LENGTH}
-RATES = {"alone": 0.012, "kd": 0.012, "top32": 0.012, "on_policy": 0.004}
+RATES = {"alone": 0.012, "kd": 0.012, "top32": 0.012, "top32_ce": 0.012, "on_policy": 0.004}
 SCALES = {
     "shakespeare": Scale(1024, LARGE, SMALL, 4, 5, 0.004, RATES),
     "wikitext": Scale(2048, LARGE, SMALL, 4, 5, 0.004, RATES),
@@ -90,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as spare:
         bench = Bench(scale, splits, Path(spare))
         seeds = (0,) if options.quick else tuple(range(options.seeds))
-        for way in ("alone", "kd", "top32", "on_policy"):
+        for way in bench.ways:
             for seed in seeds:
                 row = f"{name}/{way}/{seed}"
                 if row in done or (options.ways and way not in options.ways):
@@ -151,6 +153,7 @@ class Bench:
             "alone": self.alone,
             "kd": self.kd,
             "top32": self.top32,
+            "top32_ce": self.top32_ce,
             "on_policy": self.on_policy,
         }
 
@@ -182,9 +185,14 @@ class Bench:
 
     def top32(self, seed: int) -> tuple[Observed, float]:
         """Kept answers; the first epoch of the first seed makes them."""
-        folder = self.spare / "answers"
-        with Cached(self.teacher, folder, self._loader(0), form="top", k=32) as kept_answers:
-            return self._classic(seed, kept_answers, "top32")
+        with self._kept() as answers:
+            return self._classic(seed, answers, "top32")
+
+    def top32_ce(self, seed: int) -> tuple[Observed, float]:
+        """Kept answers, and the text: it tells tokens of the tail apart, which they do not."""
+        with self._kept() as answers:
+            objective = 0.5 * CrossEntropy() + 0.5 * SoftTarget(1.0)
+            return self._classic(seed, answers, "top32_ce", objective=objective)
 
     def on_policy(self, seed: int) -> tuple[Observed, float]:
         """Two thirds of the updates as ``kd``, then half of the batches on text of its own."""
@@ -196,10 +204,20 @@ class Bench:
         return found, first + more
 
     def _classic(
-        self, seed: int, teacher: Answers, way: str, epochs: int | None = None
+        self,
+        seed: int,
+        teacher: Answers,
+        way: str,
+        epochs: int | None = None,
+        objective: AbstractObjective | None = None,
     ) -> tuple[Observed, float]:
         learner = self._learner(seed, way)
-        return self._fit(Classic(learner, teacher, SoftTarget(1.0)), learner, seed, epochs)
+        setting = Classic(learner, teacher, objective or SoftTarget(1.0))
+        return self._fit(setting, learner, seed, epochs)
+
+    def _kept(self) -> Cached:
+        folder = self.spare / "answers"
+        return Cached(self.teacher, folder, self._loader(0), form="top", k=32)
 
     def _taught(self) -> Observed:
         scale = self.scale
