@@ -4,7 +4,7 @@
 
 Writes ``models/minilm`` (all-MiniLM-L6-v2 as it comes) and ``models/smollm2``
 (SmolLM2-135M-Instruct, Apache-2.0, from four-bit weights: a GGUF file read by transformers and
-written as safetensors). 180 MB are downloaded; it needs the extra ``hf`` and takes half a minute and more.
+written as safetensors). 180 MB are downloaded; it needs the extra ``hf``, and some disk.
 """
 
 import subprocess
