@@ -7,39 +7,11 @@ from typing import Any
 from tutelage.core.errors import RecipeError
 from tutelage.core.writing import Request, Written
 from tutelage.synthesis.stage import at_least
+from tutelage.teachers.remote.costs import Prices as Prices
+from tutelage.teachers.remote.costs import counting
 
-_LETTERS = 4.0  # of a token, roughly, in English
+_COUNT = counting(4.0)  # letters of a token, roughly, in English
 _AROUND = 4  # tokens that a chat's marks add to each message
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What a writer charges.
-
-    Attributes:
-        read: For a million tokens of requests.
-        written: For a million tokens of answers.
-        currency: What in.
-
-    Raises:
-        RecipeError: A price is below 0.
-
-    Example:
-        >>> Prices(read=0.5, written=1.5).of(2_000_000, 1_000_000)
-        2.5
-    """
-
-    read: float = 0.0
-    written: float = 0.0
-    currency: str = "USD"
-
-    def __post_init__(self) -> None:
-        at_least("prices.read", self.read, 0)
-        at_least("prices.written", self.written, 0)
-
-    def of(self, read: float, written: float) -> float:
-        """The price of so many tokens."""
-        return (read * self.read + written * self.written) / 1e6
 
 
 @dataclass(frozen=True)
@@ -148,7 +120,7 @@ def tokens_of(texts: Iterable[str]) -> int:
     >>> tokens_of(["What is 2 + 2?"])
     8
     """
-    return sum(round(len(text) / _LETTERS) + _AROUND for text in texts)
+    return sum(_COUNT(text) + _AROUND for text in texts)
 
 
 def sure(budget: Budget, prices: Prices) -> None:
