@@ -3,6 +3,7 @@
 import torch
 
 from tutelage.core.batch import Batch
+from tutelage.data.text import TokenLoader, TokenSet
 from tutelage.teachers.cache.sight import sights_of
 
 DICE = torch.Generator().manual_seed(0)
@@ -44,3 +45,12 @@ def test_filling_is_no_difference():
     short = text(tokens[:, :40], lengths)
     assert not apart(text(tokens, lengths), text(other, lengths)).any()
     assert not apart(text(tokens, lengths), short).any()
+
+
+def test_a_row_looks_the_same_however_its_batch_was_cut():
+    lengths = torch.tensor([2, 4, 3, 2, 2, 4, 3, 3, 2, 3])
+    rows = TokenSet(torch.arange(1, 41).view(10, 4), lengths=lengths)
+    whole, near = sights_of(rows.batch(torch.arange(10)))
+    for seed in range(3):
+        for batch in TokenLoader(rows, 2, seed=seed).epoch(0):
+            assert bool(((sights_of(batch)[0] - whole[batch.ids]).abs() < near).all())

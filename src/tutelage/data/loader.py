@@ -12,6 +12,7 @@ from tutelage.core.seeds import derive, uniform
 from tutelage.data.augment import Augment
 from tutelage.data.mixing import mix_targets
 from tutelage.data.sets import Examples, as_float
+from tutelage.data.text.pair_set import PairSet
 from tutelage.data.text.sentence_set import SentenceSet
 from tutelage.data.text.token_set import TokenSet
 
@@ -73,7 +74,7 @@ class Loader:
                 f"drop_last leaves no batch: {examples.name} has {len(examples)} examples, "
                 f"and batch_size is {batch_size}; use a smaller one."
             )
-        if isinstance(examples, TokenSet | SentenceSet):
+        if isinstance(examples, TokenSet | SentenceSet | PairSet):
             raise DataError(
                 f"{examples.name} holds rows of tokens, and this loader is for images and tables: "
                 "use tutelage.data.TokenLoader."

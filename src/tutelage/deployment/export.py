@@ -143,10 +143,7 @@ def _write(
     few = _rows(inputs, slice(0, 3))
     if _length(few) < 2:  # torch.export takes a batch of one for a constant
         few = _map(few, lambda t: torch.cat([t, t]))
-    dims: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-    if of_tokens:
-        dims[1] = torch.export.Dim("length", min=2)
-    shapes: Any = dims if isinstance(few, Tensor) else dict.fromkeys(few, dims)
+    shapes: Any = _dims(few, of_tokens=of_tokens)
     given = ["inputs"] if isinstance(few, Tensor) else list(few)
     try:
         with quietly(), torch.no_grad():
@@ -178,6 +175,22 @@ def _write(
             f"the model cannot be written as ONNX (opset {OPSET}; its forward pass must not branch "
             f"on values): {_line(error)}"
         ) from error
+
+
+def _dims(inputs: Inputs, *, of_tokens: bool) -> Any:
+    """Which dimensions may be of any size: rows, and of tokens how many are read and written."""
+    rows, read, written = (
+        torch.export.Dim("batch", min=1),
+        torch.export.Dim("length", min=2),
+        torch.export.Dim("decoder_length", min=2),
+    )
+    if isinstance(inputs, Tensor):
+        return {0: rows, 1: read} if of_tokens else {0: rows}
+    return {
+        name: {0: rows}
+        | ({1: written if name.startswith("decoder_") else read} if of_tokens else {})
+        for name in inputs
+    }
 
 
 def _compare(path: Path, inputs: Inputs, expected: Tensor, tolerance: float) -> Parity:

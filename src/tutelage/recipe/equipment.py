@@ -13,7 +13,7 @@ from tutelage.core.seeds import derive
 from tutelage.core.source import Source
 from tutelage.data import Augment, Loader
 from tutelage.data.sets import Examples
-from tutelage.data.text import SentenceSet, TokenLoader, TokenSet
+from tutelage.data.text import PairSet, SentenceSet, TokenLoader, TokenSet
 from tutelage.engine import Learner, Machine
 from tutelage.models import Observed
 from tutelage.recipe import schema
@@ -42,7 +42,7 @@ def loader(
     fixed: Mapping[str, int] | None = None,
 ) -> Batches:
     """Batches of ``examples`` as ``train`` says; ``fixed`` are views of a number and seed."""
-    if isinstance(examples, TokenSet | SentenceSet):
+    if isinstance(examples, TokenSet | SentenceSet | PairSet):
         return _of_tokens(examples, train, seed, key)
     augment = _augment(train.augment, f"{key}.augment")
     # A last batch of one example would break BatchNorm; no example is lost for good, as the
@@ -63,7 +63,9 @@ def loader(
         raise type(error)(f"{key}.augment: {error}") from error
 
 
-def _of_tokens(examples: TokenSet | SentenceSet, train: Train, seed: int, key: str) -> TokenLoader:
+def _of_tokens(
+    examples: TokenSet | SentenceSet | PairSet, train: Train, seed: int, key: str
+) -> TokenLoader:
     if train.augment:
         raise RecipeError(
             f"{key}.augment: got {[each.name for each in train.augment]}, and text is not "

@@ -10,6 +10,8 @@ from tutelage.data.text.corpus import corpus as corpus
 from tutelage.data.text.library import LibraryTokenizer as LibraryTokenizer
 from tutelage.data.text.packing import Packed as Packed
 from tutelage.data.text.packing import pack as pack
+from tutelage.data.text.pair_set import PairSet as PairSet
+from tutelage.data.text.pair_source import seq2seq as seq2seq
 from tutelage.data.text.plain import ByteTokenizer as ByteTokenizer
 from tutelage.data.text.plain import CharacterTokenizer as CharacterTokenizer
 from tutelage.data.text.pretrained import hf_tokenizer as hf_tokenizer

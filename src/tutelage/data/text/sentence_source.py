@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tutelage.core.errors import DataError, suggest
 from tutelage.core.registry import register
-from tutelage.core.text import TextTokenizer
 from tutelage.data.columns import is_number
 from tutelage.data.sets import Examples, TensorSet
 from tutelage.data.splits import Sealed, Splits, split_up
 from tutelage.data.text.building import SPLITS, asked_for, given_files, stored
 from tutelage.data.text.labelled import Sentence, labelled_sentences
 from tutelage.data.text.sentence_set import SentenceSet
-from tutelage.data.text.tokenizing import Tokens, document, tokenizer_of, told
+from tutelage.data.text.stored import filled
+from tutelage.data.text.tokenizing import LONG, document, shortened, tokenizer_of, told
 
-_LONG = ("refuse", "cut")
 _MOST_CLASSES = 1000
 _TREATMENT = "Sentences are cut into tokens by the tokenizer named here, with its own two ends."
 
@@ -69,8 +67,8 @@ def sentences(
     Raises:
         DataError: A file, line or label is not as it must be, or a sentence is too long.
     """
-    if long not in _LONG:
-        raise DataError(f"sentences long is {long!r}. {suggest(str(long), _LONG)}")
+    if long not in LONG:
+        raise DataError(f"sentences long is {long!r}. {suggest(str(long), LONG)}")
     paths = given_files(path, validation_path, test_path)
     asked_for(paths, {"validation": validation, "test": test}, "sentences")
     read = {
@@ -84,14 +82,20 @@ def sentences(
     classes = _classes(read["train"])
     placed, left_out = _placed(read, classes, validation, test, seed)
     cutter = tokenizer_of(tokenizer, [each.text for each in placed["train"]])
-    rows = {name: [_row(each, cutter, length, long) for each in placed[name]] for name in SPLITS}
+    rows = {
+        name: [
+            shortened(document(cutter, each.text), length, cutter, long, each.place)
+            for each in placed[name]
+        ]
+        for name in SPLITS
+    }
     width = max(len(row) for each in rows.values() for row in each)
     sets, start = {}, 0
     for name in SPLITS:
         ids = torch.arange(start, start + len(rows[name]))
         start += len(ids)
         sets[name] = SentenceSet(
-            *_filled(rows[name], width, cutter.padding),
+            *filled(rows[name], cutter.padding, width),
             _numbers(placed[name], classes),
             classes=classes,
             ids=ids,
@@ -121,28 +125,6 @@ def sentences(
         origin,
         stored=stored(cutter, width, _TREATMENT),
     )
-
-
-def _row(each: Sentence, tokenizer: TextTokenizer, length: int, long: str) -> Tokens:
-    row = document(tokenizer, each.text)
-    if len(row) <= length:
-        if not len(row):
-            raise DataError(f"{each.place} has no token: tokenizer {tokenizer.name} drops it all.")
-        return row
-    if long == "refuse":
-        raise DataError(
-            f"{each.place} has {len(row)} tokens, more than length {length}: give a greater "
-            "length, or write long: cut."
-        )
-    end = 0 if tokenizer.end is None else 1
-    return np.concatenate([row[: length - end], row[len(row) - end :]])
-
-
-def _filled(rows: Sequence[Tokens], width: int, padding: int) -> tuple[Tensor, Tensor]:
-    tokens = np.full((len(rows), width), padding, np.int32)
-    for place, row in enumerate(rows):
-        tokens[place, : len(row)] = row
-    return torch.from_numpy(tokens), torch.tensor([len(row) for row in rows])
 
 
 def _placed(

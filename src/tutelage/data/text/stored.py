@@ -1,9 +1,11 @@
 """Rows of tokens as they are kept: checked once, and in as few bytes as will do."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tutelage.core.errors import DataError
@@ -46,6 +48,23 @@ def compact(tokens: Tensor, vocabulary: int | None, name: str, least: int) -> tu
             "numbers; fill rows up with any of them, and say so in lengths."
         )
     return tokens.to(torch.uint16 if size <= _SHORT else torch.int32), size
+
+
+def filled(
+    rows: Sequence[NDArray[np.int32]], padding: int, width: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows ``(N, L)`` of int32, filled up on the right, and their lengths ``(N,)``.
+
+    L is ``width``, or that of the longest.
+
+    >>> filled([np.array([5, 6]), np.array([7])], 0)[0].tolist()
+    [[5, 6], [7, 0]]
+    """
+    columns = max(map(len, rows)) if width is None else width
+    tokens = np.full((len(rows), columns), padding, np.int32)
+    for place, row in enumerate(rows):
+        tokens[place, : len(row)] = row
+    return torch.from_numpy(tokens), torch.tensor([len(row) for row in rows])
 
 
 def lengths_of(lengths: Tensor | None, tokens: Tensor, name: str, least: int) -> Tensor | None:

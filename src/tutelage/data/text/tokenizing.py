@@ -14,6 +14,8 @@ from tutelage.data.text.pretrained import hf_tokenizer
 
 Tokens = NDArray[np.int32]
 """Token numbers of one text ``(L,)``."""
+LONG = ("refuse", "cut")
+"""What becomes of texts that are too long."""
 
 
 @runtime_checkable
@@ -100,6 +102,32 @@ def document(
     after = [tokenizer.end] if last and tokenizer.end is not None else []
     ends = [np.asarray(each, np.int32) for each in (before, after)]
     return np.concatenate([ends[0], numbers(tokenizer, text), ends[1]])
+
+
+def shortened(row: Tokens, length: int, tokenizer: TextTokenizer, long: str, place: str) -> Tokens:
+    """A document of at most ``length`` tokens; of a longer one the end goes, its end token stays.
+
+    Args:
+        row: The tokens.
+        length: How many may be left.
+        tokenizer: What made them.
+        long: One of `LONG`.
+        place: What messages call the document.
+
+    Raises:
+        DataError: It has no token, or too many, and is not to be cut.
+    """
+    if not len(row):
+        raise DataError(f"{place} has no token: tokenizer {tokenizer.name} drops it all.")
+    if len(row) <= length:
+        return row
+    if long == "refuse":
+        raise DataError(
+            f"{place} has {len(row)} tokens, more than length {length}: give a greater "
+            "length, or write long: cut."
+        )
+    end = 0 if tokenizer.end is None else 1
+    return np.concatenate([row[: length - end], row[len(row) - end :]])
 
 
 def told(tokenizer: TextTokenizer) -> dict[str, Any]:

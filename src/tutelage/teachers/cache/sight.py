@@ -61,15 +61,20 @@ def _of_numbers(tokens: Tensor, there: Tensor | None, place: int) -> Tensor:
 
 def _there(batch: Batch, named: dict[str, Tensor], name: str) -> Tensor | None:
     """Where a text is and no filling, ``(N, T)`` of bool; None where nothing says so."""
-    mask = named.get(name.rpartition(".")[0] + "." + _MASK if "." in name else _MASK)
-    if mask is not None:
-        return mask != 0
+    side = name.rpartition(".")[0] + "." if "." in name else ""
+    decoder = "decoder_" if name.startswith("decoder_") else ""
+    mask = named.get(side + decoder + _MASK)
+    there = None if mask is None else mask != 0
+    both = any(each.startswith("decoder_") for each in named)  # a text, and an answer to it
     targets = batch.targets
-    if "position_ids" not in named or targets is None or targets.ndim != 2:
+    if targets is None or targets.ndim != 2 or side or both != bool(decoder):
+        return there
+    if there is None and "position_ids" not in named:
         return None
-    # Rows that documents share have no mask: behind the last word to be predicted is filling.
-    ahead: Tensor = (targets >= 0).flip(1).int().cummax(1).values.flip(1)
-    return ahead > 0
+    # A row's last word predicts nothing, and is cut off where no row of the batch is longer. Rows
+    # that documents share have no mask: behind the last word to be predicted is filling.
+    ahead: Tensor = (targets >= 0).flip(1).int().cummax(1).values.flip(1) > 0
+    return ahead if there is None or there.shape != ahead.shape else there & ahead
 
 
 @lru_cache(maxsize=16)
