@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tutelage.core.batch import Batch
 from tutelage.core.errors import ShapeMismatch
+from tutelage.core.outputs import Outputs
 from tutelage.core.registry import build, names
 from tutelage.objectives.adapters import (
     choose,
@@ -211,3 +213,39 @@ def test_the_grid_of_a_number_of_tokens(
     tokens: int, like: tuple[int, int] | None, found: tuple[tuple[int, int], int] | None
 ) -> None:
     assert grid_of(tokens, like) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("match", {"pairs": {"a": "a", "b": "b"}}),
+        ("match_layers", {"student": ["a", "b"], "teacher": ["a", "b"]}),
+        ("match_emd", {"student": ["a", "b"], "teacher": ["a", "b"]}),
+        ("match_gumbel", {"student": ["a", "b"], "teacher": ["a", "b"], "distance": "mse"}),
+    ],
+)
+def test_texts_of_another_length_than_the_probes_train_through_adapter_auto(
+    name: str, options: dict[str, object]
+) -> None:
+    def texts(tokens: int, width: int, seed: int) -> Outputs:
+        source = torch.Generator().manual_seed(seed)
+        states = {path: torch.randn(3, tokens, width, generator=source) for path in "ab"}
+        return Outputs(torch.zeros(3, 4), states)
+
+    torch.manual_seed(0)
+    objective = build("objective", name, {**options, "adapter": "auto"})
+    objective.bind(texts(7, 4, 1), texts(7, 6, 2))
+    for tokens in (7, 5, 9):
+        student = texts(tokens, 4, 3).map(lambda t: t.requires_grad_())
+        (value,) = objective(student, texts(tokens, 6, 4), Batch(torch.zeros(3, 1))).values()
+        value.backward()
+        reached = [p for path in "ab" for p in (student[path],)]
+        assert all(each.grad is not None and bool(each.grad.any()) for each in reached)
+    assert any(bool(p.grad.any()) for p in objective.parameters() if p.grad is not None)
+
+
+def test_tokens_of_equal_numbers_are_mapped_one_by_one_whatever_their_number() -> None:
+    adapter = token(torch.zeros(2, 16, 3), torch.zeros(2, 16, 5))
+    x = torch.randn(2, 25, 3)
+    weight, bias = (p.detach() for p in adapter.parameters())
+    torch.testing.assert_close(adapter(x).detach(), x @ weight.T + bias)

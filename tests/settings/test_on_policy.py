@@ -184,6 +184,22 @@ def test_one_time_of_writing_serves_several_updates_and_staleness_is_known(monke
     assert setting.history.updates == 6
 
 
+def test_accumulation__text_is_written_once_for_all_parts_of_all_updates(monkeypatch):
+    calls, parts = [], []
+    write, compare = Pen.write, OnPolicy.compare
+    monkeypatch.setattr(Pen, "write", lambda *given: calls.append(len(given[2])) or write(*given))
+    monkeypatch.setattr(
+        OnPolicy, "compare", lambda self, part: parts.append(len(part)) or compare(self, part)
+    )
+    setting = made(share=1.0, write_for=2)
+    updates = learnt(setting, 4, questions(rows=5), machine=Machine("cpu", accumulate=3))
+    assert calls == [2, 2]  # batches at a time, whatever parts an update is made of
+    assert len(parts) == 4 * 3
+    assert sum(parts) == 4 * 5
+    assert [name for _, name, _ in updates] == ["own", "own+1"] * 2  # what the log says
+    assert [w.oldest for w in setting.history.windows] == [1, 1]
+
+
 def test_a_run_stopped_within_a_window_goes_on_to_the_bit(tmp_path):
     def make():
         return made(student=learner(dropout=0.2), by="row", share=0.6, write_for=3)

@@ -54,6 +54,28 @@ def test_new_text_gives_way_to_old_text_as_the_run_goes_on():
     assert ages[:3] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("capacity", [4, 12])
+@pytest.mark.parametrize("now", [0, 13, 30, 39])
+def test_the_published_rule_says_whose_text_is_read(monkeypatch, capacity, now):
+    phi, whole = 0.5, 40
+    written = made(start=1.0).lessons([questions(1)[0]], 1)[0].batch
+    for u in (0.0, 0.1, 0.2, 0.3, 0.49, 0.5, 0.9):
+        for rows in (0, 4):
+            setting = made(start=phi, updates=whole, capacity=capacity, tolerance=1e9)
+            if rows:
+                setting.replay.add(written, 0)
+            setting.history.updates = now
+            monkeypatch.setattr(
+                "tutelage.settings.on_policy_replay.uniform",
+                lambda seed, numbers, u=u: torch.full((len(numbers), 1), u),
+            )
+            [lesson] = setting.lessons([questions(1)[0]], 2)
+            wanted = "data"
+            if u < phi:
+                wanted = "own" if rows < capacity or u < phi * (1 - now / whole) else "replayed"
+            assert lesson.origin == wanted, (u, rows)
+
+
 def test_without_a_share_all_is_the_datas_and_the_loss_is_measured():
     setting = made(start=0.0, tolerance=1e9)
     assert set(names(setting, 6)) == {"data"}

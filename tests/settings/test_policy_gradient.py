@@ -128,6 +128,62 @@ def test_an_update_is_the_papers(per):
         assert float(terms[name].detach()) == pytest.approx(mean, abs=1e-6)
 
 
+@pytest.mark.parametrize("per", ["text", "token"])
+def test_stale_text_by_plain_loops__ratios_clipped_values_and_slopes(per):
+    setting = made(per=per, kl=0.0, end=END, write_for=2, clip=0.2)
+    [lesson, _] = setting.lessons(questions(2), seed=2)
+    source = torch.Generator().manual_seed(5)
+    for p in setting.student.model.parameters():  # the student moves on
+        p.data.add_(0.2 * torch.randn(p.shape, generator=source))
+    read, notes = apart(lesson.batch)
+    counted = notes["counted"].bool().numpy()
+    then, targets = notes["then"].double().numpy(), read.targets.numpy()
+    text = type(read)(read.inputs, read.targets, notes["counted"].bool())
+    groups = np.array([sevens(*pair) for pair in answers_in(text)]).reshape(4, 4)
+    q = setting.student(read).logits.detach().double().softmax(-1).numpy()
+    values, slopes, clipped = [], [], 0
+    for i in range(16):
+        group = groups[i // 4]
+        gain = (groups[i // 4, i % 4] - group.mean()) / group.std() if group.std() else 0.0
+        values.append([])
+        slopes.append([])
+        for t in np.flatnonzero(counted[i]):
+            word = targets[i, t]
+            rho = q[i, t, word] / np.exp(then[i, t])
+            held = min(max(rho, 0.8), 1.2)
+            moves = float(rho * gain <= held * gain)
+            clipped += moves == 0
+            values[-1].append(-min(rho * gain, held * gain))
+            slopes[-1].append(-moves * rho * gain * ((np.arange(q.shape[-1]) == word) - q[i, t]))
+    assert 0 < clipped < sum(map(len, values))
+    terms = setting.compare(lesson.batch)
+    bias = dict(setting.student.model.named_parameters())
+    [bias] = [p for name, p in bias.items() if name.endswith("out.bias")]
+    found = torch.autograd.grad(terms["policy"], bias)[0].numpy()
+    if per == "text":
+        value = np.mean([np.mean(row) for row in values])
+        slope = np.mean([np.mean(row, axis=0) for row in slopes], axis=0)
+    else:
+        value, slope = (np.mean(np.concatenate(rows), axis=0) for rows in (values, slopes))
+    assert float(terms["policy"].detach()) == pytest.approx(value, abs=1e-5)
+    np.testing.assert_allclose(found, slope, atol=1e-5)
+
+
+@pytest.mark.parametrize("per", ["text", "token"])
+def test_where_nothing_was_written_an_infinite_estimate_spoils_no_gradient(per):
+    student, reference = learner(), observed(4)
+    for model, bias in ((student.model, -200.0), (reference, 200.0)):
+        for name, p in model.named_parameters():
+            if name.endswith("out.bias"):
+                p.data[0] = bias
+    setting = made(student, per=per, kl=0.1, end=END, reference=reference)
+    [lesson] = setting.lessons([questions(1)[0]], seed=2)
+    setting.compare(lesson.batch)["kl"].backward()
+    slopes = [p.grad for p in student.model.parameters()]
+    assert all(bool(slope.isfinite().all()) for slope in slopes)
+    assert any(bool(slope.any()) for slope in slopes)
+
+
 def test_a_verifiable_reward_rises():
     setting = made(learner(rate=0.03, adam=True), kl=0.01)
     fit(setting, questions(), steps=40)

@@ -14,9 +14,8 @@ from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
 from tutelage.engine.machine import world
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.matching.blockwise import Blockwise
-from tutelage.settings.probing import asked, check_student, lend, probed
+from tutelage.settings.probing import asked, check_student, frozen, lend, probed
 
 
 @register("setting", "blocks")
@@ -68,7 +67,7 @@ class Blocks(AbstractSetting[Batch]):
                 "learn apart: leave it out."
             )
         self.student, self.objective = student, objective
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self._tap()
 
     def prepare(self, item: Batch) -> None:

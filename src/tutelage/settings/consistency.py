@@ -17,10 +17,9 @@ from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
 from tutelage.engine.options import number_within
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
 from tutelage.objectives.response.cross_entropy import CrossEntropy
-from tutelage.settings.probing import asked, check_student, probed
+from tutelage.settings.probing import asked, check_student, frozen, probed
 from tutelage.settings.weak_strong import both_views, view_of
 
 
@@ -74,7 +73,7 @@ class Consistency(AbstractSetting[Batch]):
         if objective.needs_teacher and teacher is None:
             raise RecipeError("this objective needs a teacher: give one, or learn from targets.")
         self.student, self.objective = student, objective
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.threshold = number_within(threshold, "consistency: threshold", least=0, most=1)
         self.weight = number_within(weight, "consistency: weight", least=0)
         self.strong = CrossEntropy()

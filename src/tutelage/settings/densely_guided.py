@@ -16,9 +16,8 @@ from tutelage.core.errors import RecipeError
 from tutelage.core.outputs import Answers, Tapped, Terms
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
-from tutelage.settings.probing import asked, check_student, lend, probed
+from tutelage.settings.probing import asked, check_student, frozen, lend, probed
 
 
 class DenselyGuided(AbstractSetting[Batch]):
@@ -63,7 +62,7 @@ class DenselyGuided(AbstractSetting[Batch]):
         if labels.needs_teacher:
             raise RecipeError("labels must need no teacher, such as ce: the guides have their own.")
         self.student, self.labels, self.drop = student, labels, drop
-        self.guides = [Frozen(g) if isinstance(g, Observed) else g for g in guides]
+        self.guides = [frozen(g) for g in guides]
         self.objectives = [copy.deepcopy(objective) for _ in guides]
         self._tap()
 

@@ -16,11 +16,11 @@ from tutelage.core.registry import register
 from tutelage.core.seeds import derive
 from tutelage.engine.learner import Learner
 from tutelage.engine.options import number_within
-from tutelage.models.observed import Frozen, Observed
+from tutelage.models.observed import Observed
 from tutelage.objectives.response.log_space import log_mixture
 from tutelage.objectives.units import paired_logits
 from tutelage.settings.minillm_terms import Weights, minillm_parts
-from tutelage.settings.probing import asked, probed
+from tutelage.settings.probing import asked, frozen, probed
 from tutelage.settings.prompts import prompts_of
 from tutelage.settings.rollouts import apart, words
 from tutelage.settings.rollouts_setting import (
@@ -85,7 +85,7 @@ class MiniLLM(AbstractWriting):
         weights: ``step`` is the paper's w_t; ``text`` weighs whole texts, which is exact where
             nothing else is divided or clipped; ``none`` has no weights.
         per_token: Divide what follows by its length (the paper's length normalisation).
-        clip: PPO's bound on the second part's ratio, with ``step`` and ``none``; None for none.
+        clip: PPO's bound on the second part's ratio, with ``step``; None for none.
         most: Tokens of an answer at most.
         end: Number of the token that ends an answer.
         write_for: Updates from one time of writing.
@@ -115,7 +115,7 @@ class MiniLLM(AbstractWriting):
         if clip is not None:
             number_within(clip, f"{name}: clip", above=0)
         refuse_cache(teacher, name)
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.weights, self.per_token, self.clip = weights, bool(per_token), clip
 
     def prepare(self, item: Batch) -> None:

@@ -119,7 +119,7 @@ def minillm_parts(
         weights: ``step``, ``text`` or ``none``: importance weights. ``step`` is MiniLLM's
             :math:`w_t = q(y_t) / \tilde p(y_t)`, ``text`` are those of `text_weights`.
         per_token: Divide what follows each token by its length.
-        clip: Bound of `clipped_surrogate`, where weights are not those of texts.
+        clip: Bound of `clipped_surrogate` with ``step``; with ``none`` the ratio is 1.
 
     Returns:
         Both, ``(N, T)`` each. With weights of texts, or none on the student's own text, and

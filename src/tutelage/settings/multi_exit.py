@@ -16,10 +16,9 @@ from tutelage.engine.learner import Learner
 from tutelage.engine.options import number_within
 from tutelage.engine.setting import AbstractSetting, Update
 from tutelage.models.exits import exits_of, with_exits
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
 from tutelage.objectives.response.soft_target import SoftTarget
-from tutelage.settings.probing import asked, check_student, probed
+from tutelage.settings.probing import asked, check_student, frozen, probed
 
 
 @register("setting", "multi_exit")
@@ -77,7 +76,7 @@ class MultiExit(AbstractSetting[Batch]):
         if objective.needs_teacher and teacher is None:
             raise RecipeError("this objective needs a teacher: give one, or learn from targets.")
         self.student, self.objective, self.names = student, objective, exits.names
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.share = number_within(share, "multi_exit: share", least=0, most=1)
         self.distil = SoftTarget(temperature)
         self.weights = [1.0] * (len(self.names) + 1) if weights is None else list(weights)

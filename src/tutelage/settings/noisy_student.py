@@ -18,10 +18,9 @@ from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
 from tutelage.engine.options import number_within
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.response.cross_entropy import CrossEntropy
 from tutelage.settings.counting import Counts
-from tutelage.settings.probing import asked, check_student, probed
+from tutelage.settings.probing import asked, check_student, frozen, probed
 from tutelage.settings.weak_strong import both_views, labelled_rows, view_of
 
 
@@ -72,7 +71,7 @@ class NoisyStudent(AbstractSetting[Batch]):
     ):
         check_student(student)
         self.student = student
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.confidence = number_within(confidence, "noisy_student: confidence", least=0, most=1)
         self.most = number_within(most, "noisy_student: most", least=1)
         self.hard, self.balance, self.objective = hard, balance, CrossEntropy(label_smoothing)

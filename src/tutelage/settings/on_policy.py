@@ -47,7 +47,9 @@ class OnPolicy(AbstractTaught):
     The student writes in eval mode and in the precision of its weights. In several processes each
     writes the whole batch, alike, and learns from its share.
 
-    Deviations: the paper flips the coin for each batch; ``by: row`` flips one for each row.
+    Deviations: the paper flips the coin for each batch; ``by: row`` flips one for each row. Its
+    divergence of an answer is a mean over that answer's tokens; here long answers weigh more, which
+    ``{reweighted: {inner: kd, by: {per_sequence: {length: 60}}}}`` undoes.
 
     Args:
         student: Who writes and learns.

@@ -8,9 +8,8 @@ from torch import Tensor
 from tutelage.core.batch import Batch
 from tutelage.core.outputs import Answers, Tapped, Terms
 from tutelage.engine.learner import Learner
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
-from tutelage.settings.probing import asked, lend, probed
+from tutelage.settings.probing import asked, frozen, lend, probed
 from tutelage.settings.prompts import named, prompts_of
 from tutelage.settings.rollouts import Pen, apart, flush, joined, noted
 from tutelage.settings.rollouts_setting import AbstractWriting, Lesson, ids_of, refuse_cache
@@ -39,7 +38,7 @@ class AbstractTaught(AbstractWriting):
     ):
         super().__init__(student, pen, write_for)
         refuse_cache(teacher, name)
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.objective, self.name = objective, name
         self._tap()
 

@@ -15,11 +15,11 @@ from tutelage.engine.learner import Learner
 from tutelage.engine.machine import world
 from tutelage.engine.options import whole_number
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
+from tutelage.models.observed import Observed
 from tutelage.objectives.base import AbstractObjective
 from tutelage.objectives.inner import Inner, inner_of
 from tutelage.settings.counting import Counts
-from tutelage.settings.probing import asked, check_student, lend, probed
+from tutelage.settings.probing import asked, check_student, frozen, lend, probed
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Phases(AbstractSetting[Batch]):
     ):
         check_student(student)
         self.student = student
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.phases = tuple(_phase(each, objective) for each in phases)
         if not self.phases:
             raise RecipeError("phases: the list is empty: give at least one phase.")

@@ -20,12 +20,12 @@ from tutelage.core.registry import register
 from tutelage.core.seeds import derive
 from tutelage.engine.learner import Learner
 from tutelage.engine.options import number_within, whole_number
-from tutelage.models.observed import Frozen, Observed
+from tutelage.models.observed import Frozen
 from tutelage.objectives.units import raised
 from tutelage.settings.minillm_terms import clipped_surrogate
 from tutelage.settings.policy_gradient_rewards import AbstractReward, Check, reward_of
 from tutelage.settings.policy_gradient_terms import ADVANTAGES, PENALTIES
-from tutelage.settings.probing import asked, probe, probed
+from tutelage.settings.probing import asked, frozen, probe, probed
 from tutelage.settings.prompts import prompts_of
 from tutelage.settings.rollouts import apart, log_probs_of, noted, words
 from tutelage.settings.rollouts_setting import (
@@ -59,7 +59,10 @@ class PolicyGradient(AbstractWriting):
     that nobody or everybody passes teaches nothing. ``penalty: k3``, the published one, has the
     gradient of the other direction of KL (`tutelage.settings.reverse_kl_k3`).
 
-    Deviations: there is one update for each text; the paper may make several.
+    Deviations: there is one update for each text, where the paper may make several; the reference
+    stays, where the paper may renew it. Deviations divide by g, not by g - 1. Of Dr. GRPO and RLOO
+    only the advantage is theirs: the first divides no answer by its length, the second weighs whole
+    answers, unclipped, which ``per: token`` with ``clip: null`` is but for a factor a batch.
 
     Args:
         student: Who writes and learns.
@@ -117,7 +120,7 @@ class PolicyGradient(AbstractWriting):
         refuse_cache(reference, name)
         if self.kl and reference is None:
             reference = Frozen(copy.deepcopy(student.model))
-        self.reference = Frozen(reference) if isinstance(reference, Observed) else reference
+        self.reference = frozen(reference)
         self.reward, self.per = reward_of(reward), per
         self.advantage, self.penalty = ADVANTAGES[advantage], PENALTIES[penalty]
         self.rewards = Rewards()
@@ -154,7 +157,9 @@ class PolicyGradient(AbstractWriting):
             values = {"policy": clipped_surrogate(ratio, gain, self.clip)}
             if self.kl and self.reference is not None:
                 before = self._log_probs(self.reference(read).detach(), read)
-                values["kl"] = self.kl * self.penalty(now, before)
+                # Elsewhere an estimate may be infinite, and nothing times its slope is NaN.
+                both = (torch.where(counted, each, 0.0) for each in (now, before))
+                values["kl"] = self.kl * self.penalty(*both)
             if self.per == "token":
                 return {name: mean(value, read) for name, value in values.items()}
             lengths = counted.sum(1).clamp(min=1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.outputs import Answers, dense
-from tutelage.models.observed import Frozen, Observed
+from tutelage.settings.probing import frozen
 from tutelage.settings.rollouts import answers_in, log_probs_of, words
 
 Check = Callable[[Sequence[int], Sequence[int]], float]
@@ -68,7 +68,7 @@ class ByTeacher(AbstractReward):
 
     def __init__(self, teacher: Answers):
         super().__init__()
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
 
     @torch.no_grad()
     def of(self, batch: Batch) -> Tensor:

@@ -16,9 +16,9 @@ from tutelage.core.outputs import Answers, Terms
 from tutelage.core.registry import register
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
+from tutelage.models.observed import Frozen
 from tutelage.objectives.base import AbstractObjective, AbstractWrapper, Sum
-from tutelage.settings.probing import asked, check_student, probed
+from tutelage.settings.probing import asked, check_student, frozen, probed
 from tutelage.settings.prompts import named, text_of
 
 
@@ -55,7 +55,7 @@ class Preference(AbstractSetting[Batch]):
         if teacher is None and objective.needs_teacher:
             teacher = Frozen(copy.deepcopy(student.model))
         self.student = student
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.whole = Whole(objective)
 
     def prepare(self, item: Batch) -> None:

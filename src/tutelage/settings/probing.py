@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,10 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError, RecipeError, ShapeMismatch
 from tutelage.core.outputs import Answers, Lender, Outputs
 from tutelage.engine.learner import Learner
+from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
+
+Teacher = TypeVar("Teacher")
 
 
 def probe(learner: Learner, item: Batch) -> Outputs:
@@ -61,6 +65,11 @@ def asked(teacher: Answers, item: Batch) -> Outputs:
     if not isinstance(answer, Outputs):
         raise _no_teacher(teacher)
     return answer
+
+
+def frozen(teacher: Teacher) -> Teacher | Frozen:
+    """Who teaches: an `Observed` is frozen, whatever else answers stays as it is."""
+    return Frozen(teacher) if isinstance(teacher, Observed) else teacher
 
 
 def lend(objective: AbstractObjective, student: Learner, teacher: object) -> None:

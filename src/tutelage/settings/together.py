@@ -8,10 +8,9 @@ from tutelage.core.errors import RecipeError
 from tutelage.core.outputs import Answers, Outputs, Tapped, Terms
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
 from tutelage.settings.peers import Shared, check_peers, copies_of
-from tutelage.settings.probing import asked, lend, probed
+from tutelage.settings.probing import asked, frozen, lend, probed
 
 
 class Together(AbstractSetting[Batch]):
@@ -40,7 +39,7 @@ class Together(AbstractSetting[Batch]):
         objective: AbstractObjective | Sequence[AbstractObjective],
     ):
         self.students = check_peers(students, least=1)
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         if isinstance(objective, AbstractObjective):
             objective = copies_of(objective, len(self.students))
         if len({id(each) for each in objective}) != len(self.students):

@@ -7,9 +7,8 @@ from tutelage.core.batch import Batch
 from tutelage.core.outputs import Answers, Tapped, Terms
 from tutelage.engine.learner import Learner
 from tutelage.engine.setting import AbstractSetting, Update
-from tutelage.models.observed import Frozen, Observed
 from tutelage.objectives.base import AbstractObjective
-from tutelage.settings.probing import asked, check_student, lend, probed
+from tutelage.settings.probing import asked, check_student, frozen, lend, probed
 
 
 class AbstractTwoInputs(AbstractSetting[Batch]):
@@ -23,7 +22,7 @@ class AbstractTwoInputs(AbstractSetting[Batch]):
 
     def __init__(self, student: Learner, teacher: Answers, objective: AbstractObjective):
         check_student(student)
-        self.teacher = Frozen(teacher) if isinstance(teacher, Observed) else teacher
+        self.teacher = frozen(teacher)
         self.student, self.objective = student, objective
         self._tap()
 

@@ -12,19 +12,27 @@ from tutelage.objectives.adapters.shapes import Size, grid_of, require, resize, 
 
 @register("adapter", "token")
 def token(student: Tensor, teacher: Tensor, *, bias: bool = True) -> nn.Module:
-    """One learned matrix a token, and the teacher's number of tokens.
+    """One learned matrix a token, and the teacher's number of tokens where that is another.
 
-    Where both are square grids of patches (with up to two leading class tokens) a changed number
-    is interpolated over the grid, and class tokens stay class tokens; else along the sequence.
+    Where both have the same number, no token is moved, so batches may be of any length, as those
+    of texts are. Else the teacher's number is kept, and where both are square grids of patches
+    (with up to two leading class tokens) the student's is interpolated over the grid, and class
+    tokens stay class tokens; else along the sequence.
 
     Args:
         student: ``(N, T, D)``.
         teacher: ``(N, T', D')``.
         bias: Whether to add a learned vector.
+
+    Example:
+        >>> adapter = token(torch.rand(2, 7, 6), torch.rand(2, 7, 8))
+        >>> adapter(torch.rand(2, 5, 6)).shape
+        torch.Size([2, 5, 8])
     """
     require(student, 3, "token", "student")
     require(teacher, 3, "token", "teacher")
-    return Token(student.shape[2], teacher.shape[2], teacher.shape[1], bias=bias)
+    tokens = None if student.shape[1] == teacher.shape[1] else teacher.shape[1]
+    return Token(student.shape[2], teacher.shape[2], tokens, bias=bias)
 
 
 @register("adapter", "token_to_map")
@@ -78,9 +86,9 @@ def _grid(tokens: int, like: Size, whose: str) -> tuple[Size, int]:
 
 
 class Token(nn.Module):
-    """A linear map a token, resampled to another number of tokens."""
+    """A linear map a token, resampled to another number of tokens unless that is None."""
 
-    def __init__(self, width: int, wanted: int, tokens: int, *, bias: bool = True):
+    def __init__(self, width: int, wanted: int, tokens: int | None, *, bias: bool = True):
         super().__init__()
         self.tokens = tokens
         self.linear = nn.Linear(width, wanted, bias=bias)
@@ -89,7 +97,7 @@ class Token(nn.Module):
         """``(N, T, D)`` -> ``(N, T', D')``."""
         adapted: Tensor = self.linear(feature)
         count = feature.shape[1]
-        if count == self.tokens:
+        if self.tokens is None or count == self.tokens:
             return adapted
         ours, theirs = grid_of(count), grid_of(self.tokens)
         if ours is None or theirs is None:

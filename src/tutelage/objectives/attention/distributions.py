@@ -17,7 +17,6 @@ from tutelage.objectives.attention.heads import (
     Counts,
     log_attention,
     rows_apart,
-    split_heads,
 )
 from tutelage.objectives.hidden.tokens import Units
 from tutelage.objectives.pairs import Pairs
@@ -138,11 +137,8 @@ class AttentionDistribution(AbstractHeads):
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], padding: Tensor | None
     ) -> Tensor:
         """The divergence of one layer, ``(N, T)``."""
-        found = []
-        for states, heads, key_heads in zip(
-            (student, teacher), self.heads, self.key_heads, strict=True
-        ):
-            queries = split_heads(states[0], heads, self.name)
-            keys = split_heads(states[1], key_heads, self.name)
-            found.append(log_attention(queries, keys, causal=self.causal, padding=padding))
-        return attention_divergence(found[0], found[1], self.meet)
+        ours, theirs = (
+            log_attention(*each, causal=self.causal, padding=padding)
+            for each in self.queries_and_keys(student, teacher)
+        )
+        return attention_divergence(ours, theirs, self.meet)

@@ -250,6 +250,18 @@ class AbstractHeads(AbstractUnitLoss):
         found = weighted_sum([self.compare(s, t, seen) for s, t in layers], self.layer_weights)
         return token_units(found, batch, self.name, self.units)
 
+    @final
+    def queries_and_keys(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The first two states of a layer by head, ``(N, heads, T, d)``: student's, teacher's."""
+        return [
+            (split_heads(states[0], heads, self.name), split_heads(states[1], groups, self.name))
+            for states, heads, groups in zip(
+                (student, teacher), self.heads, self.key_heads, strict=True
+            )
+        ]
+
     def _layers(self, outputs: Outputs, side: int) -> list[list[Tensor]]:
         """The states of each layer: side 0 is the student's, 1 the teacher's."""
         if self.packed:

@@ -17,7 +17,6 @@ from tutelage.objectives.attention.heads import (
     Counts,
     attention_scores,
     hidden_keys,
-    split_heads,
 )
 from tutelage.objectives.hidden.layers import spread
 from tutelage.objectives.hidden.tokens import Units, one_of
@@ -152,13 +151,8 @@ class AttentionScores(AbstractHeads):
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], padding: Tensor | None
     ) -> Tensor:
         """The error of one layer, ``(N, T)``."""
-        found = []
-        for states, heads, key_heads in zip(
-            (student, teacher), self.heads, self.key_heads, strict=True
-        ):
-            queries = split_heads(states[0], heads, self.name)
-            keys = split_heads(states[1], key_heads, self.name)
-            scores = attention_scores(queries, keys)
-            found.append(scores.mean(1, keepdim=True) if self.meet == "mean" else scores)
+        found = [attention_scores(*each) for each in self.queries_and_keys(student, teacher)]
+        if self.meet == "mean":
+            found = [scores.mean(1, keepdim=True) for scores in found]
         hidden = hidden_keys(found[0], self.causal, padding)
         return score_error(found[0], found[1], hidden, self.name)

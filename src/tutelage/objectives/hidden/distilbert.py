@@ -20,7 +20,7 @@ class DistilBERTCosine(AbstractStates):
         \quad \text{mean over tokens } i
 
     Neighbours: `TinyBERTStates` compares lengths too; `PatientStates` the class token alone;
-    `MatchLayers` every position, with an adapter of a fixed number of them.
+    `MatchLayers` every position, padded ones too where no mask of tokens leaves them out.
 
     Suggested weight: 1 on the last layer, beside 5 of soft targets at T = 2 and 2 of masked
     language modelling (the authors' code).

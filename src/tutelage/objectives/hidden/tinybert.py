@@ -31,14 +31,17 @@ class TinyBERTStates(AbstractStates):
 
     The embedding layer is one more pair, with its own W where its widths are others.
 
-    Neighbours: `TinyBERT` is this with attention and answers; `Match` takes any features, and its
-    adapter of tokens a fixed number of them; `DistilBERTCosine` compares directions alone,
-    `PatientStates` those of one token.
+    Neighbours: `TinyBERT` is this with attention and answers; `Match` takes any features, and
+    counts padded tokens where no mask of tokens leaves them out; `DistilBERTCosine` compares
+    directions alone, `PatientStates` those of one token.
 
     Suggested weight: 1 (the paper, GLUE: BERT of 12 layers to 4).
 
     Scale: the paper's: a mean over numbers and tokens, a sum over layers; padded tokens are left
     out, and a token counts for the same in every sequence.
+
+    Deviations: the paper has one W for the layers and another for the embeddings; W has a bias
+    here, as in the authors' code (``adapter: {linear: {bias: false}}`` has none).
 
     Traps: hidden states are not normalised in models that normalise before a layer (Llama, GPT):
     a few large numbers make most of the error there, and `DistilBERTCosine` sees the others.
@@ -83,6 +86,9 @@ class TinyBERT(AbstractWrapper):
 
     Scale: the paper's, with soft cross entropy less the teacher's entropy, which is no matter to
     the gradient, and T squared, which is 1 there.
+
+    Deviations: those of its parts. The paper's lambda weighs all of a layer, and is 1 in all of its
+    runs; here it weighs the layer's attention alone: take the three parts to weigh states.
 
     Traps: those of its parts.
 

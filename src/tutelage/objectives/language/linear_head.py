@@ -10,18 +10,9 @@ import torch
 from torch import Tensor
 
 from tutelage.core.errors import ShapeMismatch
-from tutelage.core.reduce import full_precision
-from tutelage.objectives.language.counted import (
-    check_own_gradient,
-    kept_units,
-    labels_of,
-    shares_of,
-    wanted_of,
-)
-from tutelage.objectives.language.divergences import parts_of
-from tutelage.objectives.language.one_pass import Heads, OnePass, Plan
-from tutelage.objectives.language.tiles import tile_height
-from tutelage.objectives.units import number, whole
+from tutelage.objectives.language.one_pass import Heads
+from tutelage.objectives.language.plan import carried_out, check_head, plan_of
+from tutelage.objectives.units import whole
 
 _ASKER = "linear_divergence"
 
@@ -125,32 +116,24 @@ def linear_divergence(
         teacher_bias,
     )
     classes = _classes(heads, student_hidden, teacher_hidden, vocabulary)
-    dtype = torch.promote_types(student_hidden.dtype, student_weight.dtype)
-    dtype = torch.promote_types(dtype, torch.float32)
-    units = student_hidden.shape[:-1]
-    kept = kept_units(mask, units, student_hidden, _ASKER)
-    shares, rows = shares_of(kept, weights, count, dtype, _ASKER)
-    wanted = wanted_of(heads)
-    if into_grad is not None:
-        into_grad = number(into_grad, "into_grad", _ASKER)
-        check_own_gradient(student_weight, dtype, _ASKER)
-    plan = Plan(
-        parts=parts_of(divergence, alpha, beta, _ASKER),
-        temperature=number(temperature, "temperature", _ASKER, above=0),
-        classes=classes,
-        rows=rows,
-        shares=shares,
-        labels=labels_of(labels, cross_entropy, student_hidden, classes, rows, _ASKER),
-        cross_entropy=number(cross_entropy, "cross_entropy", _ASKER, least=0),
-        height=tile_height(classes, dtype.itemsize)
-        if tile_rows is None
-        else whole(tile_rows, "tile_rows", _ASKER),
-        dtype=dtype,
+    plan = plan_of(
+        student_hidden,
+        student_weight,
+        classes,
+        _ASKER,
+        divergence=divergence,
+        alpha=alpha,
+        beta=beta,
+        temperature=temperature,
+        mask=mask,
+        weights=weights,
+        labels=labels,
+        cross_entropy=cross_entropy,
+        count=count,
+        tile_rows=tile_rows,
         into_grad=into_grad,
     )
-    with full_precision(student_hidden):
-        loss: Tensor = OnePass.apply(plan, wanted, *heads)  # type: ignore[no-untyped-call]
-    return loss
+    return carried_out(plan, heads)
 
 
 @torch.no_grad()
@@ -192,17 +175,7 @@ def _classes(heads: Heads, ours: Tensor, theirs: Tensor, vocabulary: int | None)
     for whose, hidden, weight, bias in (("student", *heads[:3]), ("teacher", *heads[3:])):
         assert hidden is not None
         assert weight is not None
-        if weight.ndim != 2 or hidden.shape[-1] != weight.shape[1]:
-            raise ShapeMismatch(
-                f"the {whose}'s head {tuple(weight.shape)} does not read its hidden states "
-                f"(..., {hidden.shape[-1]}): a head is (classes, width), and reads what stands "
-                "before it."
-            )
-        if bias is not None and bias.shape != weight.shape[:1]:
-            raise ShapeMismatch(
-                f"the {whose}'s bias {tuple(bias.shape)} does not belong to its head "
-                f"{tuple(weight.shape)}."
-            )
+        check_head(whose, hidden, weight, bias)
     if ours.shape[:-1] != theirs.shape[:-1]:
         raise ShapeMismatch(
             f"{_ASKER} compares the same units, and got hidden states {tuple(ours.shape)} of the "

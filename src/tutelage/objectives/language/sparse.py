@@ -4,25 +4,18 @@ As `tutelage.objectives.linear_divergence`, with a teacher of whom only the k li
 the mass of the others are there: no teacher's head is multiplied, the least there is.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from tutelage.core.errors import ShapeMismatch
 from tutelage.core.outputs import SparseOutputs
-from tutelage.core.reduce import full_precision
-from tutelage.objectives.language.counted import (
-    check_own_gradient,
-    kept_units,
-    labels_of,
-    shares_of,
-    wanted_of,
-)
-from tutelage.objectives.language.divergences import parts_of
-from tutelage.objectives.language.one_pass import OnePass, Plan
+from tutelage.objectives.language.one_pass import Heads
+from tutelage.objectives.language.plan import carried_out, check_head, plan_of
 from tutelage.objectives.language.sparse_rows import kept_of
-from tutelage.objectives.language.tiles import tile_height
 from tutelage.objectives.response.buckets import check_kept
-from tutelage.objectives.units import number, whole
+from tutelage.objectives.units import whole
 
 _ASKER = "sparse_linear_divergence"
 
@@ -94,53 +87,33 @@ def sparse_linear_divergence(
         >>> h.grad  # q - p
         tensor([[ 0.7311, -0.7311]])
     """
-    units = student_hidden.shape[:-1]
     classes = _classes(student_hidden, student_weight, student_bias, vocabulary)
-    check_kept(answers, torch.Size((*units, classes)), _ASKER)
-    dtype = torch.promote_types(student_hidden.dtype, student_weight.dtype)
-    dtype = torch.promote_types(dtype, torch.float32)
-    heads = (student_hidden.flatten(0, -2), student_weight, student_bias)
-    kept = kept_units(mask, units, student_hidden, _ASKER)
-    shares, rows = shares_of(kept, weights, count, dtype, _ASKER)
-    if into_grad is not None:
-        into_grad = number(into_grad, "into_grad", _ASKER)
-        check_own_gradient(student_weight, dtype, _ASKER)
-    parts = parts_of(divergence, alpha, beta, _ASKER)
-    plan = Plan(
-        parts=parts,
+    check_kept(answers, torch.Size((*student_hidden.shape[:-1], classes)), _ASKER)
+    plan = plan_of(
+        student_hidden,
+        student_weight,
+        classes,
+        _ASKER,
+        divergence=divergence,
+        alpha=alpha,
+        beta=beta,
         temperature=1.0,
-        classes=classes,
-        rows=rows,
-        shares=shares,
-        labels=labels_of(labels, cross_entropy, student_hidden, classes, rows, _ASKER),
-        cross_entropy=number(cross_entropy, "cross_entropy", _ASKER, least=0),
-        height=tile_height(classes, dtype.itemsize)
-        if tile_rows is None
-        else whole(tile_rows, "tile_rows", _ASKER),
-        dtype=dtype,
+        mask=mask,
+        weights=weights,
+        labels=labels,
+        cross_entropy=cross_entropy,
+        count=count,
+        tile_rows=tile_rows,
         into_grad=into_grad,
-        kept=kept_of(answers, rows, classes, dtype, draws=divergence == "forward"),
     )
-    with full_precision(student_hidden):
-        loss: Tensor = OnePass.apply(  # type: ignore[no-untyped-call]
-            plan, wanted_of(heads), *heads, None, None, None
-        )
-    return loss
+    kept = kept_of(answers, plan.rows, classes, plan.dtype, draws=divergence == "forward")
+    heads = Heads(student_hidden.flatten(0, -2), student_weight, student_bias)
+    return carried_out(replace(plan, kept=kept), heads)
 
 
 def _classes(hidden: Tensor, weight: Tensor, bias: Tensor | None, vocabulary: int | None) -> int:
     """How many classes take part, after a check of shapes."""
-    if weight.ndim != 2 or hidden.shape[-1] != weight.shape[1]:
-        raise ShapeMismatch(
-            f"the student's head {tuple(weight.shape)} does not read its hidden states "
-            f"(..., {hidden.shape[-1]}): a head is (classes, width), and reads what stands before "
-            "it."
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ShapeMismatch(
-            f"the student's bias {tuple(bias.shape)} does not belong to its head "
-            f"{tuple(weight.shape)}."
-        )
+    check_head("student", hidden, weight, bias)
     classes = len(weight) if vocabulary is None else whole(vocabulary, "vocabulary", _ASKER)
     if not 2 <= classes <= len(weight):
         raise ShapeMismatch(

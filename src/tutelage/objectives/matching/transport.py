@@ -70,7 +70,8 @@ def cost_attention(
             code does.
 
     Returns:
-        ``(S,)``, with a sum of 1; equal where no layer costs anything.
+        ``(S,)``, with a sum of 1; equal where no layer costs anything. A layer that costs less than
+        a millionth of the mean counts as one that costs that, which the paper leaves open.
 
     Example:
         >>> even = torch.tensor([0.5, 0.5])

@@ -105,6 +105,9 @@ class DPO(AbstractLoss):
 
     Scale: mean over pairs; no pair, no loss.
 
+    Deviations: SLiC's hinge has no reference; held against one it is that of RSO
+    (arXiv:2309.06657). No paper of the three divides by lengths: ``per_token``.
+
     Traps: cutting a batch tears pairs apart: under accumulation, or in several processes, use
     `tutelage.settings.Preference`, which cuts between questions. Rounding of log-probabilities
     summed in half precision is as large as the gap itself: sums here are of fp32.

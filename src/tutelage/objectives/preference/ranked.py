@@ -127,7 +127,8 @@ class RankedAnswers(AbstractLoss):
     Scale: mean over steps of the lists, over pairs, or over answers.
 
     Deviations: PRO's order is that of a reward model, here it is the teacher's own
-    log-probability per token; PRO tempers negatives by the gap of rewards, which is left out.
+    log-probability per token; PRO tempers negatives by the gap of rewards, which is left out, and
+    adds up the steps of a list, of which this is the mean.
 
     Traps: as of `DPO`, where a batch is cut. Rows of one id are answers to one question, whatever
     their variants are.
