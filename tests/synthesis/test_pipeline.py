@@ -27,7 +27,7 @@ for kill in (2, 4, 99):  # in the first stage, in the second, never
     child = os.fork()
     if not child:
         writer = Scripted(log=log, kill=kill)
-        Pipeline(stages(), writer, folder).run(seeds(), resume=True, day=DAY)
+        Pipeline(stages(), writer, folder).run(seeds(), resume=kill > 2, day=DAY)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     if kill == 2:  # and the line that it was writing was torn

@@ -59,7 +59,7 @@ def test_what_was_spent_is_what_the_server_counted(server):
     assert read == sum(len(Letters().encode(f"user: the cat {i}\n")) for i in range(6))
     assert (spent.tokens_read, spent.tokens_written) == (read, written)
     assert spent.money == pytest.approx((read * 2 + written * 10) / 1e6)
-    assert (spent.answers, spent.failed, spent.tries, spent.kept) == (6, 0, 6, 0)
+    assert (spent.requests, spent.failed, spent.tries, spent.kept) == (6, 0, 6, 0)
     assert 0 < spent.seconds < 60
 
 
@@ -68,6 +68,7 @@ def test_a_server_that_tells_no_counts_is_reckoned(server):
     with writer(server) as one:
         (answer,) = one.write(asked(1))
         assert (one.spent.tokens_read, one.spent.tokens_written) == (3 + 7, 4)
+        assert one.spent.reckoned == 1
     assert answer.facts["tokens"] == "reckoned, not told by the server"
     assert (answer.tokens_read, answer.tokens_written) == (3 + 7, 4)
 
@@ -100,6 +101,17 @@ def test_a_budget_is_for_the_whole_journal(server, tmp_path):
         answers = by_key(again.write(asked(6)))
     assert sorted(k for k, a in answers.items() if a.error) == ["q4", "q5"]
     assert again.spent.tries == 0
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_a_bound_on_requests_counts_those_in_the_journal(server, tmp_path, lanes):
+    with writer(server, lanes=lanes, journal=tmp_path / "j", budget=Budget(requests=3)) as one:
+        assert sum(not a.error for a in one.write(asked(8))) == 3
+    assert len(server.seen) == 3
+    with writer(server, lanes=lanes, journal=tmp_path / "j", budget=Budget(requests=5)) as one:
+        assert sum(not a.error for a in one.write(asked(8))) == 5
+        assert (one.spent.requests, one.spent.kept) == (2, 3)
+    assert len(server.seen) == 5
 
 
 def test_a_journal_that_is_opened_again_is_not_counted_twice(server, tmp_path):
@@ -136,7 +148,7 @@ def test_a_bound_holds_with_many_lanes_and_lost_tries(seed):
             time.sleep(0.0005)
             with lock:
                 paid[0], paid[1] = paid[0] + read, paid[1] + written
-            books.settle(read, most, read, written)
+            books.settle(read, most, (read, written))
 
     lanes = [threading.Thread(target=lane) for _ in range(8)]
     for one in lanes:
@@ -160,10 +172,10 @@ def test_a_bound_without_lost_tries_is_never_passed():
     other.start()
     time.sleep(0.05)
     assert not waited  # the first may turn out cheaper
-    books.settle(30, 30, 30, 5)
+    books.settle(30, 30, (30, 5))
     other.join(5)
     assert waited == [True]
-    books.settle(30, 30, 30, 30)
+    books.settle(30, 30, (30, 30))
     assert not books.reserve(3, 3)
     assert books.reserve(3, 2)
 
@@ -185,7 +197,7 @@ def test_tries_that_were_lost_count_as_if_they_were_charged():
 @pytest.mark.parametrize(
     "wrong",
     [lambda: Prices(read=-1), lambda: Prices(written=float("inf")), lambda: Budget(money=-0.1),
-     lambda: Budget(tokens=-1), lambda: estimate([], PRICES, 0.0)],
+     lambda: Budget(tokens=-1), lambda: Budget(requests=-1), lambda: estimate([], PRICES, 0.0)],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(RecipeError, match="expected"):

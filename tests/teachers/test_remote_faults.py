@@ -9,7 +9,7 @@ import pytest
 from small_server import running
 from test_remote_writer import asked, by_key, writer
 
-from tutelage.core.errors import ModelError, RecipeError
+from tutelage.core.errors import RecipeError, ServerError
 from tutelage.teachers.remote import Limits, OpenAIWriter, Patience, Server
 from tutelage.teachers.remote.client import Client, Weight
 from tutelage.teachers.remote.ledger import Ledger
@@ -68,7 +68,7 @@ def test_all_faults_at_once_lose_no_answer(server):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 301, 501])
 def test_a_lasting_fault_stops_at_once_in_one_line(server, status):
     server.ways(always={"status": status})
-    kind = RecipeError if status in (401, 403) else ModelError
+    kind = RecipeError if status in (401, 403) else ServerError
     with writer(server, lanes=2) as one, pytest.raises(kind, match=str(status)) as told:
         list(one.write(asked(50)))
     assert "\n" not in str(told.value)
@@ -77,7 +77,7 @@ def test_a_lasting_fault_stops_at_once_in_one_line(server, status):
 
 def test_a_quota_that_is_used_up_is_not_waited_for(server):
     server.ways(always={"status": 429, "body": {"error": {"code": "insufficient_quota"}}})
-    with writer(server, lanes=1) as one, pytest.raises(ModelError, match="429"):
+    with writer(server, lanes=1) as one, pytest.raises(ServerError, match="429"):
         list(one.write(asked(5)))
     assert len(server.seen) == 1
 
@@ -95,7 +95,7 @@ def test_too_many_failures_in_a_row_end_the_whole(server):
     patient = Patience(tries=2, first=0.001, failures=3)
     with (
         writer(server, lanes=1, patience=patient) as one,
-        pytest.raises(ModelError, match="none of the last 3 questions"),
+        pytest.raises(ServerError, match="none of the last 3 questions"),
     ):
         list(one.write(asked(50)))
     assert len(server.seen) <= 1 + 2 * 4
@@ -162,7 +162,7 @@ def test_an_answer_that_trickles_in_for_ever_is_cut_off(server):
     begun = time.monotonic()
     with (
         OpenAIWriter(hasty, patience=Patience(tries=1)) as one,
-        pytest.raises(ModelError, match=r"nobody answered within 0\.4 s"),
+        pytest.raises(ServerError, match=r"nobody answered within 0\.4 s"),
     ):
         list(one.write(asked(1)))
     assert time.monotonic() - begun < 3
@@ -197,7 +197,7 @@ def test_nobody_there_is_told_in_one_line():
         nobody = Server(f"http://127.0.0.1:{taken.getsockname()[1]}", "tiny")
         with (
             OpenAIWriter(nobody, patience=Patience(tries=2, first=0.01)) as one,
-            pytest.raises(ModelError, match="see whether it runs") as told,
+            pytest.raises(ServerError, match="see whether it runs") as told,
         ):
             list(one.write(asked(30)))
     assert "\n" not in str(told.value)

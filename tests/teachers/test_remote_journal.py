@@ -45,7 +45,7 @@ def test_only_what_is_missing_is_sent(server, tmp_path):
     server.ways()
     with writer(server, journal=tmp_path / "j") as one:
         after = by_key(one.write(asked(7)))
-        assert (one.spent.kept, one.spent.answers) == (4, 3)
+        assert (one.spent.kept, one.spent.requests) == (4, 3)
     assert {k: after[k] for k in before} == before
     assert len(server.seen) == 3
 
@@ -57,10 +57,10 @@ def test_an_answer_belongs_to_all_that_was_asked(server, tmp_path, change):
     with writer(server, journal=tmp_path / "j") as one:
         list(one.write(asked(1)))
         list(one.write(asked(1, **change)))
-        assert one.spent.answers == 2
+        assert one.spent.requests == 2
         list(one.write(asked(1)))  # both are kept
         list(one.write(asked(1, **change)))
-        assert (one.spent.answers, one.spent.kept) == (2, 2)
+        assert (one.spent.requests, one.spent.kept) == (2, 2)
     with writer(server, Chat(extra={"top_k": 3}), journal=tmp_path / "j") as one:
         list(one.write(asked(1)))
         assert one.spent.kept == 0
@@ -100,7 +100,7 @@ def test_a_broken_line_in_the_middle_costs_its_own_answer_alone(server, tmp_path
     with writer(server, lanes=1, journal=tmp_path / "j") as one:
         assert (one.journal.torn, one.journal.kept) == (1, 2)
         list(one.write(asked(3)))
-        assert (one.spent.kept, one.spent.answers) == (2, 1)
+        assert (one.spent.kept, one.spent.requests) == (2, 1)
 
 
 def test_two_cannot_write_into_one_journal(tmp_path):
@@ -135,10 +135,11 @@ def test_a_full_disk_loses_no_line_that_was_whole(tmp_path):
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    journal._file, whole = Full(journal._file), journal._file
+    lines = journal._lines
+    lines._file, whole = Full(lines._file), lines._file
     with pytest.raises(DataError, match="No space left"):
         journal.keep(Written("b", "2", "stop", "m"), "aa")
-    journal._file = whole
+    lines._file = whole
     journal.keep(Written("c", "3", "stop", "m"), "aa")
     journal.close()
     with Journal(tmp_path / "j") as again:

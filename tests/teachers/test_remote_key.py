@@ -10,7 +10,7 @@ import pytest
 from small_server import running
 from test_remote_writer import QUICK, asked
 
-from tutelage.core.errors import ModelError, RecipeError
+from tutelage.core.errors import RecipeError, ServerError
 from tutelage.teachers.remote import OpenAIWriter, Server
 from tutelage.teachers.remote.proxies import Proxy, proxy_for
 
@@ -190,7 +190,7 @@ def test_certificates_are_checked_always(tmp_path):
             assert [a.text for a in one.write(asked(2))] == ["4", "4"]
         with (
             OpenAIWriter(Server(url, "m"), patience=QUICK) as one,
-            pytest.raises(ModelError, match=r"certificate is not trusted .*name ca_file"),
+            pytest.raises(ServerError, match=r"certificate is not trusted .*name ca_file"),
         ):
             list(one.write(asked(1)))
         secured.shutdown()

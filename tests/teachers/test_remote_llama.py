@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import ModelError
+from tutelage.core.errors import ServerError
 from tutelage.core.text import Encoded
 from tutelage.core.writing import Request
 from tutelage.teachers.remote import Echo, Limits, OpenAIWriter, RemoteTeacher, Server
@@ -112,7 +112,7 @@ def test_what_it_tells_is_found_out_to_be_one_late_and_read_right(server):
     options = {"telling": Echo("text"), "tokenizer": tokens}
     with (
         RemoteTeacher(server, 16, tokens.size, **options) as one,
-        pytest.raises(ModelError, match="off by one"),
+        pytest.raises(ServerError, match="off by one"),
     ):
         one(batch)
     options["telling"] = Echo("text", late=True)

@@ -8,7 +8,7 @@ import torch
 from small_server import Letters
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import DataError, ModelError
+from tutelage.core.errors import DataError, ServerError
 from tutelage.teachers.remote import PromptLogprobs
 from tutelage.teachers.remote.pieces import pieces_of
 from tutelage.teachers.remote.probe import try_out
@@ -74,7 +74,7 @@ def test_a_sure_teacher_leaves_a_tail_that_is_finite():
     ],
 )
 def test_what_is_no_distribution_is_refused(told, why):
-    with pytest.raises(ModelError, match=why):
+    with pytest.raises(ServerError, match=why):
         sparse_of(told, 2, 10)
 
 
@@ -154,7 +154,7 @@ def test_words_do_not_mind_blanks_or_parts_of_characters():
 )
 def test_tokens_that_the_server_read_are_held_against_those_sent(read, rows, why):
     choice = {"prompt_logprobs": rows, "prompt_token_ids": read}
-    with pytest.raises(ModelError, match=why):
+    with pytest.raises(ServerError, match=why):
         PromptLogprobs().read(choice, (1, 2), Words(None))
 
 
@@ -179,7 +179,7 @@ def test_a_server_is_tried_out_for_places_off_by_one(late, rows, why):
         try_out("it", late, lambda tokens: rows, lambda tokens: TOLD, (1, 2, 3), 2)
 
     if why:
-        with pytest.raises(ModelError, match=why):
+        with pytest.raises(ServerError, match=why):
             go()
     else:
         go()

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from small_server import Letters, running
+from small_server import Letters, running, scores
 from test_remote_writer import QUICK
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import ModelError, RecipeError
+from tutelage.core.errors import RecipeError, ServerError
 from tutelage.core.outputs import SparseOutputs
 from tutelage.teachers.remote import Budget, Echo, PromptLogprobs, RemoteTeacher, Server
 
@@ -45,10 +45,10 @@ def right(answer, log_p, rows=slice(None), k=K):
     """Against the model's own log-probabilities ``(T, V)``, in float64."""
     log_p, kept = log_p.double()[rows], answer.logits[0, rows].double()
     best = log_p.topk(k, -1)
-    assert torch.allclose(kept, best.values, atol=2e-4)
-    assert torch.allclose(log_p.gather(-1, answer.top[0, rows]), kept, atol=2e-4)
+    assert torch.allclose(kept, best.values, atol=1e-4)
+    assert torch.allclose(log_p.gather(-1, answer.top[0, rows]), kept, atol=1e-4)
     tail = torch.log1p(-best.values.exp().sum(-1))
-    assert torch.allclose(answer.log_tail[0, rows].double(), tail, atol=1e-3)
+    assert torch.allclose(answer.log_tail[0, rows].double(), tail, atol=1e-4)
 
 
 TELLINGS = [PromptLogprobs(), Echo()]
@@ -59,7 +59,7 @@ def test_at_each_position_stands_what_follows_it_and_not_what_was_before(server,
     """prompt_logprobs at token t is the distribution before t: the answer at position t - 1."""
     with teacher(server, telling) as one:
         answer = one(batch())
-    log_p = server.exact(tokens())
+    log_p = scores(tokens())  # the same model in this process, asked by nobody's protocol
     assert isinstance(answer, SparseOutputs)
     assert answer.logits.shape == answer.top.shape == (1, len(tokens()), K)
     assert answer.logits.dtype == torch.float32
@@ -128,7 +128,7 @@ def test_a_server_that_tells_one_late_is_found_out(server, telling):
     server.ways(late=True)
     with (
         teacher(server, telling) as one,
-        pytest.raises(ModelError, match="all places would be off by one"),
+        pytest.raises(ServerError, match="all places would be off by one"),
     ):
         one(batch())
 
@@ -138,7 +138,7 @@ def test_a_server_that_is_known_to_tell_one_late_is_read_right(server):
     with teacher(server, Echo(late=True)) as one:
         right(one(batch()), server.exact(tokens()))
     server.ways()
-    with teacher(server, Echo(late=True)) as one, pytest.raises(ModelError, match="late=False"):
+    with teacher(server, Echo(late=True)) as one, pytest.raises(ServerError, match="late=False"):
         one(batch())
 
 
@@ -146,7 +146,7 @@ def test_a_server_that_is_known_to_tell_one_late_is_read_right(server):
 @pytest.mark.parametrize("telling", TELLINGS)
 def test_a_server_that_adds_a_token_of_its_own_is_found_out(server, telling, way):
     server.ways(bos=True, **way)
-    with teacher(server, telling) as one, pytest.raises(ModelError, match="BOS") as told:
+    with teacher(server, telling) as one, pytest.raises(ServerError, match="BOS") as told:
         one(batch())
     assert "\n" not in str(told.value)
 
@@ -154,7 +154,7 @@ def test_a_server_that_adds_a_token_of_its_own_is_found_out(server, telling, way
 def test_a_server_that_counts_other_tokens_is_found_out(server):
     """As llama-cpp-python does, which adds a token and does not show it."""
     server.ways(always={"change": {"usage": {"prompt_tokens": 99, "completion_tokens": 1}}})
-    with teacher(server, Echo()) as one, pytest.raises(ModelError, match="read 99 tokens where"):
+    with teacher(server, Echo()) as one, pytest.raises(ServerError, match="read 99 tokens where"):
         one(batch())
 
 
@@ -167,39 +167,39 @@ def test_rows_that_begin_with_a_token_are_sent_with_it(server):
 
 def test_a_server_with_another_tokenizer_is_found_out(server):
     server.ways(shift=1)
-    with teacher(server) as one, pytest.raises(ModelError, match="another tokenizer"):
+    with teacher(server) as one, pytest.raises(ServerError, match="another tokenizer"):
         one(batch())
 
 
 def test_numbers_that_are_no_probabilities_are_found_out(server):
     server.ways(hot=0.2)
-    with teacher(server) as one, pytest.raises(ModelError, match="those of no distribution"):
+    with teacher(server) as one, pytest.raises(ServerError, match="those of no distribution"):
         one(batch())
 
 
 @pytest.mark.parametrize("telling", TELLINGS)
 def test_too_few_candidates_are_told_in_one_line(server, telling):
     server.ways(most=5)
-    with teacher(server, telling) as one, pytest.raises(ModelError, match="7, allowed 5"):
+    with teacher(server, telling) as one, pytest.raises(ServerError, match="7, allowed 5"):
         one(batch())
 
 
 def test_a_server_that_scores_nothing_is_told(server):
     server.ways(silent=True)
-    with teacher(server, Echo()) as one, pytest.raises(ModelError, match="no log-probabilities"):
+    with teacher(server, Echo()) as one, pytest.raises(ServerError, match="no log-probabilities"):
         one(batch())
     server.ways(always={"change": {"choices": [{"text": "4"}]}})
-    with teacher(server) as one, pytest.raises(ModelError, match="tells no log-p"):
+    with teacher(server) as one, pytest.raises(ServerError, match="tells no log-p"):
         one(batch())
     server.ways(always={"change": {"choices": [{"logprobs": {"top_logprobs": [3]}}]}})
-    with teacher(server, Echo()) as one, pytest.raises(ModelError, match="in a form that echo"):
+    with teacher(server, Echo()) as one, pytest.raises(ServerError, match="in a form that echo"):
         one(batch())
 
 
 def test_a_teacher_that_failed_can_be_asked_again(server):
     with teacher(server) as one:
         server.ways(always={"status": 404})
-        with pytest.raises(ModelError, match="404"):
+        with pytest.raises(ServerError, match="404"):
             one(batch())
         server.ways()
         right(one(batch()), server.exact(tokens()))
@@ -216,15 +216,15 @@ def test_faults_on_the_way_change_no_answer(server):
         server.ways(plan=[{"status": 503}, {"cut": "half"}])
         again = one(batch())
     assert torch.equal(plain.logits, again.logits)
-    assert one.spent.tries == one.spent.answers + 2
+    assert one.spent.tries == one.spent.requests + 2
 
 
 def test_an_answer_with_a_hole_is_none(server):
     with teacher(server, budget=Budget(tokens=3 * len(tokens()) + 20)) as one:
         one(batch())
-        with pytest.raises(ModelError, match="scored no text: the budget is spent"):
+        with pytest.raises(ServerError, match="scored no text: the budget is spent"):
             one(batch())
-    with teacher(server) as one, pytest.raises(ModelError, match="context length"):
+    with teacher(server) as one, pytest.raises(ServerError, match="context length"):
         one(batch("x" * 300))
 
 

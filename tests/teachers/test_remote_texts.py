@@ -8,7 +8,7 @@ from small_server import Letters, running
 from test_remote_teacher import TEXT, K, V, batch, right, teacher, tokens
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import DataError, ModelError
+from tutelage.core.errors import DataError, ServerError
 from tutelage.teachers.remote import Echo
 
 
@@ -61,7 +61,7 @@ def test_texts_that_the_server_cuts_in_another_way_are_found_out(server):
     server.ways(no_usage=True)
     with (
         teacher(server, Echo("text"), tokenizer=Fewer()) as one,
-        pytest.raises(ModelError, match="places do not match"),
+        pytest.raises(ServerError, match="places do not match"),
     ):
         one(Batch({"input_ids": torch.tensor([list(Fewer().encode("sat in a mat").tokens)])}))
 
@@ -78,7 +78,7 @@ def test_candidates_told_by_text_need_the_tokenizer(server):
     server.ways(spelled=True)
     with (
         teacher(server, Echo(), tokenizer=None) as one,
-        pytest.raises(ModelError, match="give the"),
+        pytest.raises(ServerError, match="give the"),
     ):
         one(batch())
     with teacher(server, Echo()) as one:

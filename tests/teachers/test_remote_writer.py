@@ -5,9 +5,10 @@ import time
 import pytest
 from small_server import Letters, running
 
-from tutelage.core.errors import DataError, ModelError, RecipeError
+from tutelage.core.errors import DataError, RecipeError, ServerError
 from tutelage.core.writing import Request
 from tutelage.teachers.remote import Chat, Limits, OpenAIWriter, Patience, Plain, Server
+from tutelage.teachers.remote.abreast import abreast
 
 QUICK = Patience(tries=4, first=0.01, most=0.05)
 
@@ -195,6 +196,24 @@ def test_requests_are_taken_as_they_are_needed(server):
 
 def test_a_server_without_the_model_is_told_in_one_line(server):
     wrong = OpenAIWriter(Server(server.url, "tinny"), patience=QUICK)
-    with wrong, pytest.raises(ModelError, match="no model 'tinny'") as told:
+    with wrong, pytest.raises(ServerError, match="no model 'tinny'") as told:
         list(wrong.write(asked(3)))
     assert "\n" not in str(told.value)
+
+
+def test_what_was_answered_beside_a_failure_is_given_before_it_is_told():
+    found = []
+
+    def work(number):
+        if number == 3:
+            raise ServerError("no")
+        time.sleep(0.05)
+        return number
+
+    def each():
+        for one in abreast(work, range(8), 8, lambda: None):
+            found.append(one)
+
+    with pytest.raises(ServerError):
+        each()
+    assert sorted(found) == [0, 1, 2, 4, 5, 6, 7]

@@ -5,6 +5,7 @@ TutelageError
 ├── DataError          data is missing, broken or of another kind than was said
 ├── ModelError         a model or its weights cannot be made or loaded
 │   └── MissingFeature   an objective asks for a feature that the model does not have
+├── ServerError        a server that is asked refuses, fails, or answers what cannot be used
 ├── ShapeMismatch      two tensors that should match do not, and no adapter was given
 ├── SparseAnswer       an objective needs all logits where the teacher keeps only its top k
 ├── Diverged           a loss became NaN or infinite, or a student collapsed to chance
@@ -40,6 +41,10 @@ class ModelError(TutelageError):
 
 class MissingFeature(ModelError):
     """An objective asks for a feature that the model does not have."""
+
+
+class ServerError(TutelageError):
+    """A server that is asked refuses, fails, or answers what cannot be used."""
 
 
 class ShapeMismatch(TutelageError):

@@ -11,7 +11,7 @@ from tutelage.core.writing import Writer
 from tutelage.recipe.complaints import one_line, refuse_halves
 from tutelage.recipe.named import Name, Named
 from tutelage.recipe.reading import Data
-from tutelage.recipe.schema import build
+from tutelage.recipe.schema import build, checked
 from tutelage.synthesis.card import card, facts_of
 from tutelage.synthesis.costs import Budget, Prices
 from tutelage.synthesis.estimate import estimate
@@ -97,7 +97,9 @@ def synthesis(content: Data) -> Synthesis:
     seeds = read_items(plan.seeds, "seeds")
     if not seeds:
         raise RecipeError(f"seeds: {plan.seeds!r} holds no items: write at least one line.")
-    return Synthesis(plan, stages, seeds, _named(plan.writer, "writer"))
+    writer = _named(plan.writer, "writer")
+    checked("writer", writer, "writer")
+    return Synthesis(plan, stages, seeds, writer)
 
 
 def _named(value: Any, key: str) -> Named:

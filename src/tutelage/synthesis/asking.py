@@ -1,12 +1,12 @@
 """A stage's requests are sent, and its answers kept, until nothing is missing."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tutelage.core.errors import DataError, ModelError
 from tutelage.core.writing import Request, Writer, Written
-from tutelage.synthesis.costs import Purse, Spent, cost_of, tokens_of
+from tutelage.synthesis.costs import Purse, Spent, cost_of, counted
 from tutelage.synthesis.item import Item
 from tutelage.synthesis.journal import Journal
 from tutelage.synthesis.stage import Answers, Place, Stage
@@ -82,7 +82,7 @@ def _send(
     purse: Purse,
 ) -> str:
     """Send a round; the bound that stopped it, if one did."""
-    under_way: set[str] = set()
+    under_way: dict[str, Request] = {}
     stopped = ""
 
     def sending() -> Iterator[Request]:
@@ -91,11 +91,11 @@ def _send(
             stopped = purse.reserve(request)
             if stopped:
                 return
-            under_way.add(request.key)
+            under_way[request.key] = request
             yield request
 
     def take(answer: Written) -> None:
-        under_way.remove(answer.key)
+        answer = counted(answer, under_way.pop(answer.key))
         journal.add(answer, place.day)
         purse.settle(answer)
         if answer.finish == "error":
@@ -128,9 +128,5 @@ def _by_key(requests: Iterator[Request]) -> dict[str, Request]:
     return known
 
 
-def _spent(known: dict[str, Request], answers: Answers) -> Spent:
-    total = Spent()
-    for key, request in known.items():
-        if key in answers:
-            total += cost_of(answers[key], tokens_of(text for _, text in request.messages))
-    return total
+def _spent(known: Iterable[str], answers: Answers) -> Spent:
+    return sum((cost_of(answers[key]) for key in known if key in answers), Spent())

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.synthesis.costs import Prices, Spent
+from tutelage.synthesis.costs import Prices, row_of
 from tutelage.synthesis.item import Item
 from tutelage.synthesis.pipeline import Result
 
@@ -25,7 +25,7 @@ def facts_of(
         estimate: What it was thought to cost.
         files: Rows and hashes by name.
     """
-    total = sum((each.spent for each in result.stages), Spent())
+    total = sum((each.spent for each in result.stages), result.unfinished)
     return {
         "synthesis": 1,
         "name": name,
@@ -37,7 +37,7 @@ def facts_of(
                 "came": each.came,
                 "left": each.left,
                 "dropped": dict(each.dropped),
-                "spent": each.spent.row(prices),
+                "spent": row_of(each.spent, prices),
                 "report": dict(each.report),
             }
             for each in result.stages
@@ -46,7 +46,7 @@ def facts_of(
         "writers": _writers(result.items),
         "licences": _licences(result.items),
         "estimate": dict(estimate),
-        "spent": total.row(prices),
+        "spent": row_of(total, prices),
         "files": dict(files),
     }
 

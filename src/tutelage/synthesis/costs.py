@@ -1,70 +1,18 @@
 """What asking costs: bounded on the way, counted after."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tutelage.core.errors import RecipeError
 from tutelage.core.writing import Request, Written
-from tutelage.synthesis.stage import at_least
+from tutelage.teachers.remote.costs import Budget as Budget
 from tutelage.teachers.remote.costs import Prices as Prices
+from tutelage.teachers.remote.costs import Spent as Spent
 from tutelage.teachers.remote.costs import counting
 
 _COUNT = counting(4.0)  # letters of a token, roughly, in English
 _AROUND = 4  # tokens that a chat's marks add to each message
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A bound on a whole run, earlier parts of it included; None for no bound.
-
-    Attributes:
-        requests: Answered at most.
-        tokens: Read and written at most.
-        money: At most, by the stated prices.
-
-    Raises:
-        RecipeError: A bound is below 0.
-    """
-
-    requests: int | None = None
-    tokens: int | None = None
-    money: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, bound in vars(self).items():
-            if bound is not None:
-                at_least(f"budget.{name}", bound, 0)
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What was asked and answered.
-
-    Attributes:
-        requests: That were answered.
-        failed: That were not.
-        tokens_read: By the writer's own count, where it tells one.
-        tokens_written: Likewise.
-        reckoned: Answers whose tokens the writer did not count: reckoned from letters.
-    """
-
-    requests: int = 0
-    failed: int = 0
-    tokens_read: int = 0
-    tokens_written: int = 0
-    reckoned: int = 0
-
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(*(a + b for a, b in zip(self._counts(), other._counts(), strict=True)))
-
-    def row(self, prices: Prices) -> dict[str, Any]:
-        """As JSON can write it, with its price."""
-        money = prices.of(self.tokens_read, self.tokens_written)
-        return {**vars(self), "money": round(money, 6), "currency": prices.currency}
-
-    def _counts(self) -> list[int]:
-        return list(vars(self).values())
 
 
 @dataclass
@@ -79,7 +27,7 @@ class Purse:
 
     prices: Prices
     budget: Budget
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
     _open: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def reserve(self, request: Request) -> str:
@@ -88,30 +36,39 @@ class Purse:
         wanted = [*self._open.values(), (read, request.most_tokens)]
         reading = self.spent.tokens_read + sum(r for r, _ in wanted)
         writing = self.spent.tokens_written + sum(w for _, w in wanted)
-        costs = {
-            "requests": self.spent.requests + len(wanted),
-            "tokens": reading + writing,
-            "money": self.prices.of(reading, writing),
-        }
-        for name, bound in vars(self.budget).items():
-            if bound is not None and costs[name] > bound:
-                return f"budget.{name} of {bound:g}"
+        requests = self.spent.requests + len(wanted)
+        price = self.prices.of(reading, writing)
+        if passed := self.budget.passed(requests, reading + writing, price):
+            return f"budget.{passed}"
         self._open[request.key] = (read, request.most_tokens)
         return ""
 
     def settle(self, answer: Written) -> None:
         """Count what an answer cost."""
-        read, _ = self._open.pop(answer.key, (0, 0))
-        self.spent += cost_of(answer, read)
+        del self._open[answer.key]
+        self.spent += cost_of(answer)
 
 
-def cost_of(answer: Written, read: int = 0) -> Spent:
-    """The cost of one answer; ``read`` stands in for what the writer does not tell."""
-    if answer.finish == "error":
-        return Spent(failed=1)
-    if answer.tokens_read or answer.tokens_written:
-        return Spent(1, 0, answer.tokens_read, answer.tokens_written)
-    return Spent(1, 0, read, tokens_of([answer.text]), reckoned=1)
+def counted(answer: Written, request: Request) -> Written:
+    """The answer with its tokens, reckoned from letters where the writer does not tell them."""
+    if answer.finish == "error" or answer.tokens_read or answer.tokens_written:
+        return answer
+    read, written = tokens_of(text for _, text in request.messages), tokens_of([answer.text])
+    facts = {**answer.facts, "tokens": "reckoned, not told by the writer"}
+    return replace(answer, tokens_read=read, tokens_written=written, facts=facts)
+
+
+def cost_of(answer: Written) -> Spent:
+    """The cost of one answer."""
+    failed, reckoned = answer.finish == "error", "tokens" in answer.facts
+    read, written = answer.tokens_read, answer.tokens_written
+    return Spent(int(not failed), int(failed), read, written, int(reckoned))
+
+
+def row_of(spent: Spent, prices: Prices) -> dict[str, Any]:
+    """What was spent as JSON can write it, with its price."""
+    money = prices.of(spent.tokens_read, spent.tokens_written)
+    return {**vars(spent), "money": round(money, 6), "currency": prices.currency}
 
 
 def tokens_of(texts: Iterable[str]) -> int:

@@ -42,6 +42,7 @@ class Decontaminate:
             raise RecipeError("against is an empty list: name the evaluation files.")
         if not 8 <= self.n <= 13:
             raise RecipeError(f"n is {self.n}, expected 8 to 13 words in a row.")
+        self._files()  # told before anything is asked and paid, and not after
 
     def requests(self, items: Sequence[Item], answers: Answers, place: Place) -> Iterator[Request]:
         """None."""
@@ -50,7 +51,7 @@ class Decontaminate:
     def outcome(self, items: Sequence[Item], answers: Answers, place: Place) -> Outcome:
         """Items that hold nothing of any file."""
         index = _Index(self.n)
-        for path in files_of(self.against, "decontaminate against"):
+        for path in self._files():
             index.add(path)
         kept, dropped = [], []
         for item in items:
@@ -61,12 +62,16 @@ class Decontaminate:
                 dropped.append(place.drop(item, "holds an evaluation example", found))
         return Outcome(kept, dropped, {"n": self.n, "files": index.report()})
 
+    def _files(self) -> list[Path]:
+        return list(files_of(self.against, _WHAT))
+
     def guess(self, stock: Stock) -> Guess:
         """Nothing is asked; nothing is known of how many stay."""
         return Guess(stock)
 
 
 _LEAST = 8
+_WHAT = "decontaminate against"
 
 
 @dataclass
@@ -108,10 +113,9 @@ class _Index:
 
     def find(self, item: Item) -> str | None:
         """What an item holds, in words; None where it holds nothing."""
-        texts = (item.instruction, item.input, item.answer, item.reasoning or "")
-        rejected = item.facts.get("rejected")
+        said = (item.instruction, item.input, item.question, item.answer, item.reasoning)
         found: dict[tuple[int, int], str] = {}
-        for text in (*texts, str(rejected or "")):
+        for text in {str(each or ""): None for each in (*said, item.facts.get("rejected"))}:
             words = words_of(text)
             if tuple(words) in self._whole:
                 found.setdefault(self._whole[tuple(words)], " ".join(words))
@@ -144,13 +148,12 @@ class _Index:
 
 def _examples(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Examples of a file by their line: all texts of each."""
-    what = "decontaminate against"
     if path.suffix == ".jsonl":
-        for row in json_rows(path, what):
+        for row in json_rows(path, _WHAT):
             yield row.line, _texts(row.content)
         return
     line = 1
-    for paragraph in read_text(path, what).split("\n\n"):
+    for paragraph in read_text(path, _WHAT).split("\n\n"):
         if paragraph.strip():
             yield line, [paragraph]
         line += paragraph.count("\n") + 2

@@ -75,10 +75,12 @@ class Folder:
         """Note which run this is, or see that it is the one that was noted.
 
         Raises:
-            CheckpointError: It is another one, or ``resume`` was not said.
+            CheckpointError: It is another one, ``resume`` was not said or is said of no run, or the
+                folder holds files of others.
         """
         path = self.path / "run.json"
         if not path.exists():
+            self._free(resume=resume)
             write_whole(path, json.dumps(identity, indent=1) + "\n")
             return
         if not resume:
@@ -92,6 +94,19 @@ class Folder:
                     f"{str(self.path)!r} holds a run with other {key}: choose another folder, or "
                     "give what it was begun with."
                 )
+
+    def _free(self, *, resume: bool) -> None:
+        others = sorted(each.name for each in self.path.iterdir() if not each.name.startswith("."))
+        if resume:
+            raise CheckpointError(
+                f"{str(self.path)!r} holds no run to go on with: look at the path, or leave out "
+                "--resume to begin one."
+            )
+        if others:
+            raise CheckpointError(
+                f"{str(self.path)!r} holds no run but {others[0]!r}, which might be overwritten: "
+                "choose another folder."
+            )
 
     def journal(self, number: int, name: str) -> Journal:
         """The answers of a stage."""

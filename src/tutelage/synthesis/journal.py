@@ -1,17 +1,15 @@
 """What was answered, kept line by line as it comes, so that nobody is asked twice."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any, Self
 
 from tutelage.core.errors import DataError
 from tutelage.core.writing import Written
 from tutelage.synthesis.costs import Spent, cost_of
+from tutelage.teachers.remote.lines import Lines
 
-_BATCH = 32  # answers between two calls of fsync
 _WORDS = {"key": str, "text": str, "finish": str, "model": str, "error": str, "day": str}
 _COUNTS = ("tokens_read", "tokens_written")
 
@@ -19,8 +17,7 @@ _COUNTS = ("tokens_read", "tokens_written")
 class Journal:
     """The answers of one stage, in a file of JSON lines.
 
-    Each is handed to the system as it comes, so it outlives this process however that ends; every
-    32 and at the end it is made to outlive the machine. A last line that was torn is cut off.
+    They are kept as `tutelage.teachers.remote.lines.Lines` keeps them.
 
     Args:
         path: The file; made where it is missing.
@@ -34,23 +31,13 @@ class Journal:
         self.answers: dict[str, Written] = {}
         self.days: dict[str, str] = {}
         self.failed: dict[str, Written] = {}
-        self._waiting = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("a+b")
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._lines = Lines(path)
         self._load()
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def add(self, answer: Written, day: str) -> None:
@@ -61,14 +48,7 @@ class Journal:
         """
         row = {**asdict(answer), "facts": dict(answer.facts), "day": day}
         del row["logprobs"]
-        try:
-            self._file.write(json.dumps(row).encode() + b"\n")
-            self._file.flush()
-            self._waiting += 1
-            if self._waiting >= _BATCH:
-                self._sync()
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._lines.append(row)
         self._take(row)
 
     @property
@@ -78,32 +58,21 @@ class Journal:
 
     def close(self) -> None:
         """Make all of it outlive the machine."""
-        if not self._file.closed:
-            self._sync()
-            self._file.close()
-
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._waiting = 0
+        self._lines.close()
 
     def _load(self) -> None:
-        self._file.seek(0)
-        good = 0
-        for number, line in enumerate(self._file, 1):
-            row = _row(line) if line.endswith(b"\n") else None
+        for number, (place, line) in enumerate(self._lines, 1):
+            row = _row(line)
             if row is None:
-                if self._file.read(1):
-                    self._file.close()
-                    raise DataError(
-                        f"line {number} of {str(self.path)!r} is broken: mend it, or remove it "
-                        "(what it held is asked again)."
-                    )
-                self._file.truncate(good)
-                break
-            good += len(line)
+                if place + len(line) == self._lines.end:
+                    self._lines.cut(place)
+                    return
+                self._lines.close()
+                raise DataError(
+                    f"line {number} of {str(self.path)!r} is broken: mend it, or remove it (what "
+                    "it held is asked again)."
+                )
             self._take(row)
-        self._file.seek(0, os.SEEK_END)
 
     def _take(self, row: dict[str, Any]) -> None:
         fields = {k: v for k, v in row.items() if k != "day"}
@@ -115,12 +84,6 @@ class Journal:
             return
         self.failed.pop(answer.key, None)
         self.answers[answer.key] = answer
-
-    def _unwritable(self, error: OSError) -> DataError:
-        return DataError(
-            f"the journal {str(self.path)!r} cannot be written ({error.strerror or error}): make "
-            "room, or choose another folder."
-        )
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

@@ -48,6 +48,7 @@ class Result:
         stages: What each did.
         sent: Requests of this call; earlier ones are in ``stages``.
         stopped: Why it ended before the last stage; empty where it did not.
+        unfinished: Spent on the stage that it ended in.
     """
 
     items: list[Item]
@@ -55,6 +56,7 @@ class Result:
     stages: list[Told]
     sent: int
     stopped: str = ""
+    unfinished: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Pipeline:
                 sent += asked.sent
                 if asked.stopped:
                     why = f"{asked.stopped} is reached in stage {name!r}"
-                    return Result(items, dropped, told, sent, why)
+                    return Result(items, dropped, told, sent, why, asked.spent)
                 outcome = _unique(name, stage.outcome(items, asked.answers, asked.place))
                 _nothing_lost(name, items, outcome)
                 row = _told(name, len(items), outcome, asked.spent)

@@ -1,5 +1,6 @@
 """Teachers behind HTTP servers: as writers of text, and as tellers of likeliest tokens."""
 
+from tutelage.teachers.remote.costs import Bill as Bill
 from tutelage.teachers.remote.costs import Budget as Budget
 from tutelage.teachers.remote.costs import Estimate as Estimate
 from tutelage.teachers.remote.costs import Prices as Prices

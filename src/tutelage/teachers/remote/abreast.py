@@ -19,7 +19,8 @@ def abreast(
 
     Items are taken as they are needed, so there may be any number of them. If one result is an
     error, or nobody takes results any more (Ctrl-C, a generator that is closed), the others are
-    stopped and waited for.
+    stopped and waited for; of those beside an error, what is there all the same is given before
+    the error is raised.
 
     Args:
         work: Done in a thread.
@@ -42,8 +43,18 @@ def abreast(
             if not waiting:
                 break
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            failed = next((one for one in ready if one.exception()), None)
+            if failed:
+                halt()
+                for one in waiting:
+                    one.cancel()
+                ready |= wait(waiting).done
+            # What was answered beside a failure may have been paid for: it is given first.
             for one in ready:
-                yield one.result()
+                if not one.cancelled() and not one.exception():
+                    yield one.result()
+            if failed:
+                failed.result()
         done = True
     finally:
         if not done:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any
 
-from tutelage.core.errors import ModelError, RecipeError, TutelageError
+from tutelage.core.errors import RecipeError, ServerError, TutelageError
 from tutelage.teachers.remote.ledger import Ledger
 from tutelage.teachers.remote.pace import Limits, Pace
 from tutelage.teachers.remote.patience import Patience, asked_for, told_by, verdict_on
@@ -75,7 +75,7 @@ class Client:
         """Ask until there is an answer, or the question must be given up.
 
         Raises:
-            ModelError: No question can be answered: a wrong key or model, a server that is not
+            ServerError: No question can be answered: a wrong key or model, a server that is not
                 there, or too many failures in a row.
             RecipeError: The key or the certificates are not there.
         """
@@ -87,8 +87,7 @@ class Client:
         try:
             answer = self._insist(wire, route, content, weight)
             if answer.data is not None:
-                told = usage_of(answer.data)
-                self.ledger.settle(read, most, *(told or (read, most)))
+                self.ledger.settle(read, most, usage_of(answer.data))
                 settled = True
             return answer
         finally:
@@ -163,7 +162,7 @@ class Client:
                 f"{self.server.name} answered none of the last {row} questions ({error}, after "
                 f"{tries} tries): see whether it runs, and go on later; what was answered is kept."
             )
-            raise self._ended(ModelError(why))
+            raise self._ended(ServerError(why))
         return Answered(None, f"{error}, after {tries} tries", tries=tries)
 
     def _ended(self, why: TutelageError) -> TutelageError:
@@ -190,11 +189,11 @@ class Client:
                 f"{name} does not let this key in ({reply.status}: {told}): look at {where}."
             )
         if reply.status == 404:
-            return ModelError(
+            return ServerError(
                 f"{at} is not there, or has no model {self.server.model!r} (404: {told}): look at "
                 "the address and the name."
             )
-        return ModelError(
+        return ServerError(
             f"{name} will answer no such question ({_named(reply)}: {told}): nothing more was sent."
         )
 

@@ -1,7 +1,7 @@
 """What asking costs: estimated before, counted after, bounded on the way."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tutelage.core.errors import RecipeError
 from tutelage.core.text import TextTokenizer
@@ -76,15 +76,38 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was asked and paid.
+    """What was asked and answered.
 
     Attributes:
-        answers: That came.
-        failed: Questions that got none.
+        requests: That were answered.
+        failed: That were not.
+        tokens_read: By the other side's own count, where it tells one.
+        tokens_written: Likewise.
+        reckoned: Answers whose tokens were not told: they were reckoned.
+
+    Example:
+        >>> Spent(1, 0, 20, 5) + Spent(0, 1)
+        Spent(requests=1, failed=1, tokens_read=20, tokens_written=5, reckoned=0)
+    """
+
+    requests: int = 0
+    failed: int = 0
+    tokens_read: int = 0
+    tokens_written: int = 0
+    reckoned: int = 0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        names = [each.name for each in fields(Spent)]
+        return Spent(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+@dataclass(frozen=True)
+class Bill(Spent):
+    """What was asked of a server, and paid.
+
+    Attributes:
         kept: Answers that were there before, and cost nothing now.
         tries: How often the server was asked, failures included.
-        tokens_read: By the server's own count, where it tells one.
-        tokens_written: Likewise.
         unsure: Tokens of tries that were cut off or timed out, at most; the server may have
             charged for them.
         money: For the tokens read and written, by the stated prices.
@@ -93,12 +116,8 @@ class Spent:
         seconds: In which at least one question was under way.
     """
 
-    answers: int = 0
-    failed: int = 0
     kept: int = 0
     tries: int = 0
-    tokens_read: int = 0
-    tokens_written: int = 0
     unsure: int = 0
     money: float = 0.0
     money_unsure: float = 0.0
@@ -108,28 +127,41 @@ class Spent:
 
 @dataclass(frozen=True)
 class Budget:
-    """A bound on the whole: what the journal holds already counts, and so do unsure tries.
+    """A bound on the whole: what was kept before counts, and so do tries that may have cost.
 
-    A question is sent only if its cost at most still fits; where it does not, those under way are
-    waited for, and then it stops: every question that is left gets an answer that says so, and is
-    asked in a later run with a larger budget.
+    A question is sent only if its cost at most still fits, beside those under way at theirs.
+    Where it does not, the run stops cleanly and says so, and what is left is asked in a later run
+    with a larger budget.
 
     Attributes:
-        money: At most, by the stated prices; None for no bound.
+        requests: Answered at most; None for no bound.
         tokens: Read and written at most; None for no bound.
+        money: At most, by the stated prices; None for no bound.
 
     Raises:
         RecipeError: A bound is below 0.
     """
 
-    money: float | None = None
+    requests: int | None = None
     tokens: int | None = None
+    money: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("money", "tokens"):
-            given = getattr(self, name)
-            if given is not None and not given >= 0:
-                raise RecipeError(f"the budget's {name} is {given}, expected at least 0, or None.")
+        for name, bound in vars(self).items():
+            if bound is not None and not bound >= 0:
+                raise RecipeError(f"the budget's {name} is {bound}, expected at least 0, or None.")
+
+    def passed(self, requests: int, tokens: int, money: float) -> str:
+        """The bound that so much passes; empty where it passes none.
+
+        >>> Budget(tokens=100).passed(3, 101, 0.0)
+        'tokens of 100'
+        """
+        found = {"requests": requests, "tokens": tokens, "money": money}
+        for name, bound in vars(self).items():
+            if bound is not None and found[name] > bound * (1 + 1e-12):
+                return f"{name} of {bound:,.12g}"
+        return ""
 
 
 def counting(how: TextTokenizer | float) -> Counting:

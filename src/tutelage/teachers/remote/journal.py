@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import os
-import time
-import weakref
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from tutelage.core.errors import DataError
 from tutelage.core.writing import Written
 from tutelage.teachers.cache.lock import WriterLock
+from tutelage.teachers.remote.lines import Lines
 
 _FIELDS = tuple(one.name for one in fields(Written))
 
@@ -21,10 +19,9 @@ _FIELDS = tuple(one.name for one in fields(Written))
 class Journal:
     """A file of answers, each under its request's key and a hash of all that was asked.
 
-    Every answer is given to the system when it comes, and made sure of on the disk in batches: a
-    process that is killed loses nothing that it was told, a machine that loses power at most the
-    last batch. A line that was torn is dropped, and its question asked again. One process writes;
-    texts stay on the disk, and memory holds some 100 bytes an answer.
+    They are kept as `Lines` keeps them. A line that cannot be read is dropped, and its question
+    asked again. One process writes; texts stay on the disk, and memory holds some 100 bytes an
+    answer.
 
     Args:
         path: Of the file; made where it is missing.
@@ -51,25 +48,19 @@ class Journal:
     """
 
     def __init__(self, path: str | Path, *, every: int = 32, seconds: float = 5.0):
-        self.path, self._every, self._seconds = Path(path), every, seconds
+        self.path = Path(path)
         self.kept = self.torn = self.tokens_read = self.tokens_written = 0
         self._places: dict[bytes, int] = {}
-        self._lock, self._unsure, self._sure = Lock(), 0, time.monotonic()
+        self._lock = Lock()
         self._right = WriterLock(self.path.with_name(f"{self.path.name}.lock"))
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._right.take():
-                raise DataError(
-                    f"somebody is writing into {self.path} already: wait until it is closed, or "
-                    "name another journal."
-                )
-            self._file: BinaryIO = self.path.open("ab", buffering=0)
-            self._reader = self.path.open("rb")
-            self._end = self._read()
-        except OSError as error:
-            self._right.release()
-            raise self._failed(error) from error
-        self._let_go = weakref.finalize(self, _let_go, self._file, self._reader, self._right)
+        self._lines = Lines(self.path, every=every, seconds=seconds)
+        if not self._right.take():
+            self._lines.close()
+            raise DataError(
+                f"somebody is writing into {self.path} already: wait until it is closed, or "
+                "name another journal."
+            )
+        self._read()
 
     def find(self, key: str, asked: str) -> Written | None:
         """The answer to what was asked under ``key``, or None."""
@@ -77,8 +68,7 @@ class Journal:
         if place is None:
             return None
         with self._lock:
-            self._reader.seek(place)
-            line = self._reader.readline()
+            line = self._lines.at(place)
         return _written(line)[0]
 
     def keep(self, written: Written, asked: str) -> None:
@@ -89,27 +79,18 @@ class Journal:
         """
         entry = {name: getattr(written, name) for name in _FIELDS}
         entry["facts"] = dict(written.facts)
-        line = json.dumps({"asked": asked, **entry}, ensure_ascii=False)
-        content = line.encode("utf-8", "replace") + b"\n"
-        try:
-            with self._lock:
-                self._append(content)
-                self._places[_digest(written.key, asked)] = self._end
-                self._end += len(content)
-                self._count(written)
-                self._unsure += 1
-                now = time.monotonic()
-                if self._unsure >= self._every or now - self._sure >= self._seconds:
-                    self._make_sure()
-        except OSError as error:
-            raise self._failed(error) from error
+        with self._lock:
+            place = self._lines.append({"asked": asked, **entry})
+            self._places[_digest(written.key, asked)] = place
+            self._count(written)
 
     def close(self) -> None:
         """Make sure of what is there, and let the file go."""
         with self._lock:
-            if self._let_go.alive:
-                self._make_sure()
-                self._let_go()
+            try:
+                self._lines.close()
+            finally:
+                self._right.release()
 
     def __enter__(self) -> Self:
         return self
@@ -117,54 +98,20 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _append(self, content: bytes) -> None:
-        written = 0
-        try:
-            while written < len(content):
-                written += self._file.write(content[written:]) or 0
-        except OSError:
-            # Half a line would swallow the next one.
-            self._file.truncate(self._end)
-            raise
-
-    def _make_sure(self) -> None:
-        if self._unsure:
-            os.fsync(self._file.fileno())
-        self._unsure, self._sure = 0, time.monotonic()
-
-    def _read(self) -> int:
-        """Find what is there, and cut a torn last line off."""
-        end = 0
-        for line in self._reader:
-            if not line.endswith(b"\n"):
-                self.torn += 1
-                break
+    def _read(self) -> None:
+        for place, line in self._lines:
             written, asked = _written(line)
             if written is None:
                 self.torn += 1
             else:
-                self._places[_digest(written.key, asked)] = end
+                self._places[_digest(written.key, asked)] = place
                 self._count(written)
-            end += len(line)
-        self._file.truncate(end)
-        return end
+        self.torn += self._lines.torn
 
     def _count(self, written: Written) -> None:
         self.kept = len(self._places)
         self.tokens_read += written.tokens_read
         self.tokens_written += written.tokens_written
-
-    def _failed(self, error: OSError) -> DataError:
-        return DataError(
-            f"the journal {self.path} cannot be used ({error.strerror or error}): make room, or "
-            "name another file."
-        )
-
-
-def _let_go(file: BinaryIO, reader: BinaryIO, right: WriterLock) -> None:
-    file.close()
-    reader.close()
-    right.release()
 
 
 def asked_of(what: Mapping[str, Any]) -> str:

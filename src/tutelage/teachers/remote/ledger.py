@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from threading import Condition
 
-from tutelage.teachers.remote.costs import Budget, Prices, Spent
+from tutelage.teachers.remote.costs import Bill, Budget, Prices, Spent
 
 
 class Ledger:
@@ -20,7 +20,7 @@ class Ledger:
         >>> books = Ledger(Prices(1.0, 1.0), Budget(tokens=100))
         >>> books.reserve(40, 50)
         True
-        >>> books.settle(40, 50, 40, 8)
+        >>> books.settle(40, 50, (40, 8))
         >>> books.reserve(40, 50), books.spent.tokens_written
         (False, 8)
     """
@@ -33,13 +33,13 @@ class Ledger:
     ):
         self.prices, self.budget = prices or Prices(), budget or Budget()
         self._clock, self._turn = clock, Condition()
-        self._spent = Spent(currency=self.prices.currency)
-        self._before = (0, 0)  # tokens read and written in earlier runs
+        self._spent = Bill(currency=self.prices.currency)
+        self._before = Spent()  # in earlier runs
         self._reserved = (0, 0)
         self._open, self._since = 0, 0.0
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Bill:
         """What this run asked and paid up to now."""
         with self._turn:
             spent = self._spent
@@ -49,10 +49,10 @@ class Ledger:
                 money=self.prices.of(spent.tokens_read, spent.tokens_written),
             )
 
-    def carry(self, read: int, written: int) -> None:
+    def carry(self, before: Spent) -> None:
         """Count what earlier runs spent against the budget."""
         with self._turn:
-            self._before = (read, written)
+            self._before = before
 
     def reserve(self, read: int, most: int) -> bool:
         """Whether a question of ``read`` tokens with an answer of at most ``most`` may be asked.
@@ -60,7 +60,7 @@ class Ledger:
         It waits while questions under way may still turn out cheaper than they were reckoned.
         """
         with self._turn:
-            while not self._fits(read, most):
+            while not self._fits(read, most, 1):
                 if not self._open:
                     return False
                 self._turn.wait()
@@ -70,13 +70,15 @@ class Ledger:
             self._reserved = (self._reserved[0] + read, self._reserved[1] + most)
             return True
 
-    def settle(self, read: int, most: int, told_read: int, told_written: int) -> None:
-        """A question was answered; what it cost takes the place of what was reserved."""
+    def settle(self, read: int, most: int, told: tuple[int, int] | None) -> None:
+        """A question was answered: what the server told takes the place of what was reserved."""
+        told_read, told_written = told or (read, most)
         with self._turn:
             self._release(read, most)
             self._spent = replace(
                 self._spent,
-                answers=self._spent.answers + 1,
+                requests=self._spent.requests + 1,
+                reckoned=self._spent.reckoned + (told is None),
                 tokens_read=self._spent.tokens_read + told_read,
                 tokens_written=self._spent.tokens_written + told_written,
             )
@@ -103,7 +105,7 @@ class Ledger:
                 unsure=self._spent.unsure + read + most,
                 money_unsure=self._spent.money_unsure + self.prices.of(read, most),
             )
-            return self._fits(0, 0)
+            return self._fits(0, 0, 0)
 
     def kept(self) -> None:
         """An answer was there already."""
@@ -119,11 +121,10 @@ class Ledger:
             )
         self._turn.notify_all()
 
-    def _fits(self, read: int, most: int) -> bool:
-        spent, budget = self._spent, self.budget
-        reads = self._before[0] + spent.tokens_read + self._reserved[0] + read
-        writes = self._before[1] + spent.tokens_written + self._reserved[1] + most
-        if budget.tokens is not None and reads + writes + spent.unsure > budget.tokens:
-            return False
+    def _fits(self, read: int, most: int, more: int) -> bool:
+        spent, before = self._spent, self._before
+        requests = before.requests + spent.requests + self._open + more
+        reads = before.tokens_read + spent.tokens_read + self._reserved[0] + read
+        writes = before.tokens_written + spent.tokens_written + self._reserved[1] + most
         money = self.prices.of(reads, writes) + spent.money_unsure
-        return budget.money is None or money <= budget.money * (1 + 1e-12)
+        return not self.budget.passed(requests, reads + writes + spent.unsure, money)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from tutelage.core.errors import ModelError
+from tutelage.core.errors import ServerError
 from tutelage.teachers.remote.telling import Told
 from tutelage.teachers.remote.words import Words
 
@@ -47,7 +47,7 @@ def try_out(
         cut: As told by `cut_for`.
 
     Raises:
-        ModelError: It tells what comes after where it was taken to tell what comes before, or the
+        ServerError: It tells what comes after where it was taken to tell what comes before, or the
             other way round, or something else altogether.
     """
     written, given = follow(tokens[:cut]), score(tokens[: cut + 1])
@@ -57,12 +57,12 @@ def try_out(
     right, wrong = (after, before) if late else (before, after)
     if wrong < right - _APART and wrong <= _FAR:
         told, option = ("before", "late=False") if late else ("after", "Echo(late=True)")
-        raise ModelError(
+        raise ServerError(
             f"{name} tells at each given token the candidates {told} it: all places would be off "
             f"by one. Ask with {option}."
         )
     if right > _FAR:
-        raise ModelError(
+        raise ServerError(
             f"what {name} tells of given tokens is not what it writes by (total variation "
             f"{right:.2f}): it answers for another text, or at another temperature."
         )

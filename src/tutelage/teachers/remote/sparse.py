@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from tutelage.core.errors import ModelError
+from tutelage.core.errors import ServerError
 from tutelage.teachers.remote.telling import Told
 
 _LEAST = 1e-9
@@ -40,7 +40,7 @@ def sparse_of(told: Told, k: int, classes: int) -> Sparse:
         classes: How many tokens there are.
 
     Raises:
-        ModelError: They are no log-probabilities of one distribution.
+        ServerError: They are no log-probabilities of one distribution.
 
     Example:
         >>> from math import exp, log
@@ -49,12 +49,14 @@ def sparse_of(told: Told, k: int, classes: int) -> Sparse:
         ((3, 1), 0.1)
     """
     if any(math.isnan(p) or p > _ROUNDING for _, p in told):
-        raise ModelError("the server tells numbers that are no log-probabilities: above 0, or NaN.")
+        raise ServerError(
+            "the server tells numbers that are no log-probabilities: above 0, or NaN."
+        )
     known = {number: p for number, p in told if number is not None and 0 <= number < classes}
     best = sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
     mass = math.fsum(math.exp(p) for _, p in best)
     if mass > 1 + _ROUNDING:
-        raise ModelError(
+        raise ServerError(
             f"the probabilities that the server tells at a place add up to {mass:.4f}: they are "
             "those of no distribution at temperature 1."
         )

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import ModelError, RecipeError
+from tutelage.core.errors import RecipeError, ServerError
 from tutelage.core.outputs import SparseOutputs
 from tutelage.core.text import TextTokenizer
 from tutelage.teachers.remote.abreast import abreast
 from tutelage.teachers.remote.client import Client, Weight, usage_of
-from tutelage.teachers.remote.costs import Budget, Estimate, Prices, Spent
+from tutelage.teachers.remote.costs import Bill, Budget, Estimate, Prices
 from tutelage.teachers.remote.ledger import Ledger
 from tutelage.teachers.remote.pace import Limits
 from tutelage.teachers.remote.patience import Patience
@@ -110,7 +110,7 @@ class RemoteTeacher:
         return f"{self.server.model} by {by}, {what}{mark}"
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Bill:
         """What was asked and paid since this teacher was made."""
         return self._ledger.spent
 
@@ -126,7 +126,7 @@ class RemoteTeacher:
 
         Raises:
             DataError: The batch is no batch of language.
-            ModelError: The server gives no answer, read other tokens, or tells them off by one.
+            ServerError: The server gives no answer, read other tokens, or tells them off by one.
         """
         pieces = list(pieces_of(batch, self.positions))
         assert not isinstance(batch.inputs, Tensor)
@@ -172,7 +172,7 @@ class RemoteTeacher:
             one = told[place] if place < len(told) else None
             one = self._follow(piece.tokens[: place + 1]) if one is None else one
             if one is None:
-                raise ModelError(
+                raise ServerError(
                     f"{self.server.name} tells nothing after token {place} of a text of "
                     f"{len(piece.tokens)}: leave that position out of the mask."
                 )
@@ -196,7 +196,7 @@ class RemoteTeacher:
             yield
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as wrong:
             told = " ".join(f"{type(wrong).__name__}: {wrong}".split())[:200]
-            raise ModelError(
+            raise ServerError(
                 f"{self.server.name} tells candidates in a form that {self.telling.name} does not "
                 f"have ({told}): look which server it is."
             ) from wrong
@@ -204,16 +204,16 @@ class RemoteTeacher:
     def _ask(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
         answered = self._client.ask(_ROUTE, {"model": self.server.model} | body, Weight(tokens, 1))
         if answered.data is None:
-            raise ModelError(f"{self.server.name} scored no text: {answered.error}.")
+            raise ServerError(f"{self.server.name} scored no text: {answered.error}.")
         told = usage_of(answered.data)
         if told is not None and told[0] != tokens:
-            raise ModelError(
+            raise ServerError(
                 f"{self.server.name} read {told[0]} tokens where {tokens} were sent: it adds some "
                 "of its own (BOS) or cuts the text in another way, so that places do not match."
             )
         choices = answered.data.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            raise ModelError(f"{self.server.name} answered without choices: it is no such server.")
+            raise ServerError(f"{self.server.name} answered without choices: it is no such server.")
         return choices[0]
 
     def _try_out(self, pieces: Sequence[Piece]) -> None:

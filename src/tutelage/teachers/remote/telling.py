@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from tutelage.core.errors import ModelError, RecipeError
+from tutelage.core.errors import RecipeError, ServerError
 from tutelage.teachers.remote.words import Words
 
 Told = list[tuple[int | None, float]]
@@ -39,7 +39,7 @@ class Telling(Protocol):
         """What is told at each token sent, None where nothing is.
 
         Raises:
-            ModelError: The server read other tokens than were sent, or tells nothing.
+            ServerError: The server read other tokens than were sent, or tells nothing.
         """
         ...
 
@@ -72,7 +72,7 @@ class PromptLogprobs:
         """What is told at each token sent."""
         rows = choice.get("prompt_logprobs")
         if not isinstance(rows, list):
-            raise ModelError(
+            raise ServerError(
                 "the server tells no prompt_logprobs, so it scores no given tokens in this way: "
                 "ask vLLM, or use Echo()."
             )
@@ -153,19 +153,19 @@ def enough(told: Sequence[Told | None], k: int) -> None:
     Where they are told by text, several may share one, and there are fewer for that.
 
     Raises:
-        ModelError: There are fewer at every place, or by text fewer than half; or none of them has
+        ServerError: There are fewer at every place, or by text fewer than half; or none of them has
             a number.
     """
     every = [[number for number, _ in one] for one in told if one is not None]
     numbers = [number for one in every for number in one]
     if numbers and all(number is None for number in numbers):
-        raise ModelError(
+        raise ServerError(
             "the server tells candidates by texts that stand for no token: give the teacher's "
             "tokenizer=, or ask a server that tells numbers."
         )
     most = max(map(len, every), default=k)
     if most < (k / 2 if None in numbers else k):
-        raise ModelError(
+        raise ServerError(
             f"the server tells {most} candidates at a place where {k} were asked for: lower k, or "
             f"let the server tell more (vLLM: --max-logprobs {k})."
         )
@@ -187,7 +187,7 @@ def followed(choice: Mapping[str, Any], words: Words) -> Told | None:
 def _columns(choice: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
     told = choice.get("logprobs")
     if not isinstance(told, dict) or not isinstance(told.get("top_logprobs"), list):
-        raise ModelError(
+        raise ServerError(
             "the server tells no log-probabilities: start it so that it does (llama-cpp-python: "
             "--logits_all true), or ask another."
         )
@@ -204,22 +204,22 @@ def _same_length(read: int, sent: int, more: int = 0) -> None:
     if sent <= read <= sent + more:
         return
     why = "puts one of its own in front (BOS)" if read == sent + 1 + more else "reads other tokens"
-    raise ModelError(
+    raise ServerError(
         f"the server read {read} tokens where {sent} were sent: it {why}, so that places do not "
         "match: begin each text with the token that it adds, or send numbers."
     )
 
 
-def _other(place: int, read: object, sent: int) -> ModelError:
-    return ModelError(
+def _other(place: int, read: object, sent: int) -> ServerError:
+    return ServerError(
         f"at place {place} the server read {read}, and token {sent} was sent: it cuts the text in "
         "another way, so that places do not match: send numbers, or use its tokenizer."
     )
 
 
-def _another_tokenizer(words: Words) -> ModelError:
+def _another_tokenizer(words: Words) -> ServerError:
     name = words.tokenizer.name if words.tokenizer else "the batch's"
-    return ModelError(
+    return ServerError(
         f"the server spells the tokens in another way than {name} does: it has another tokenizer; "
         "cut texts with that of the teacher."
     )

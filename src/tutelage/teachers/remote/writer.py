@@ -10,6 +10,7 @@ from tutelage.core.writing import Request, Written
 from tutelage.teachers.remote.abreast import abreast
 from tutelage.teachers.remote.client import Client, Weight
 from tutelage.teachers.remote.costs import (
+    Bill,
     Budget,
     Estimate,
     Prices,
@@ -52,7 +53,7 @@ class OpenAIWriter:
 
     Raises:
         DataError: The journal cannot be used, or a key comes twice.
-        ModelError: Nobody answers, or nothing of this kind is answered.
+        ServerError: Nobody answers, or nothing of this kind is answered.
         RecipeError: The key or the certificates are not there, or the key is not let in.
 
     Example:
@@ -86,7 +87,7 @@ class OpenAIWriter:
         return self.server.name
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Bill:
         """What was asked and paid since this writer was made."""
         return self._ledger.spent
 
@@ -96,10 +97,12 @@ class OpenAIWriter:
         if self._kept is None and self._path is not None:
             self._kept, spent = Journal(self._path), self.spent
             # What this writer has kept there itself is in its own books already.
-            self._ledger.carry(
-                max(0, self._kept.tokens_read - spent.tokens_read),
-                max(0, self._kept.tokens_written - spent.tokens_written),
-            )
+            before = {
+                "requests": self._kept.kept - spent.requests,
+                "tokens_read": self._kept.tokens_read - spent.tokens_read,
+                "tokens_written": self._kept.tokens_written - spent.tokens_written,
+            }
+            self._ledger.carry(Spent(**{name: max(0, many) for name, many in before.items()}))
         return self._kept
 
     def estimate(self, requests: Iterable[Request]) -> Estimate:
