@@ -64,3 +64,16 @@ def packed(seed=0):
         "attention_mask": torch.tensor([[1] * 12 + [0] * 2]),
     }
     return batch, documents
+
+
+def zoo_gpt(classes=VOCABULARY, spread=0.3, **options):
+    """The zoo's gpt with large weights."""
+    from tutelage.models import build_model
+
+    torch.manual_seed(0)
+    sizes = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2} | options
+    model = build_model({"gpt": sizes}, classes=classes, shape=(8,)).eval()
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=spread)
+    return model

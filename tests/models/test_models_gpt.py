@@ -4,26 +4,18 @@ import numpy as np
 import pytest
 import torch
 from language_models import QUIET, VOCABULARY, packed
+from language_models import zoo_gpt as gpt
 from torch import nn
 
 from tutelage.core.batch import Batch
-from tutelage.models import Observed, build_model, load_weights, save_weights
+from tutelage.core.errors import ModelError
+from tutelage.models import Observed, load_weights, save_weights
 from tutelage.models.documents import causal_view, document_numbers, positions_of
 from tutelage.models.hf_layout import as_llama
 from tutelage.models.zoo.key_values import KeyValues
 from tutelage.models.zoo.rotary import turned, turns
 
 pytestmark = QUIET
-
-
-def gpt(**options):
-    torch.manual_seed(0)
-    sizes = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2} | options
-    model = build_model({"gpt": sizes}, classes=VOCABULARY, shape=(8,)).eval()
-    for weight in model.parameters():
-        if weight.ndim > 1:
-            nn.init.normal_(weight, std=0.3)
-    return model
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -45,6 +37,12 @@ def test_a_token_sees_only_what_was_before_it(activation):
     before, after = model(tokens), model(changed)
     assert torch.equal(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:], atol=1e-2)
+
+
+def test_more_tokens_than_it_has_room_for_are_refused_in_one_line():
+    with pytest.raises(ModelError, match="this gpt reads 8 tokens, and got 9: cut them") as error:
+        gpt(length=8)(torch.zeros(1, 9, dtype=torch.long))
+    assert "\n" not in str(error.value)
 
 
 def test_a_shift_of_all_positions_changes_nothing():

@@ -145,7 +145,7 @@ def test_a_student_may_begin_as_its_teacher(text, tmp_path, llama):
         ({"control": True}, "control: it is not for text"),
         ({"train": {"augment": ["flip"]}}, "train.augment: got .'flip'., and text is not"),
         ({"student": {"model": {"shrunk": {"layer": 1}}}}, "Did you mean 'layers'"),
-        ({"student": {"model": {"shrunk": {"layers": 1}}}}, "has no ModuleList"),
+        ({"student": {"model": {"shrunk": {"layers": 3}}}}, "and 3 were to stay"),
         ({"setting": "cs_kd"}, "setting"),
     ],
 )

@@ -101,22 +101,23 @@ def as_llama(model: GPT) -> nn.Module:
     """
     transformers, sizes = library("transformers", "hf"), model.sizes
     state = {_llama_name(name): value for name, value in model.state_dict().items()}
-    if "model.layers.0.mlp.gate_proj.weight" not in state:
+    if not sizes.gated:
         raise ModelError(
             "a gpt with activation: gelu has no equal among the models of transformers: make it "
             "with swiglu to save it there."
         )
     config = transformers.LlamaConfig(
         vocab_size=model.vocabulary,
-        hidden_size=sizes["width"],
-        intermediate_size=sizes["inner"],
-        num_hidden_layers=sizes["layers"],
-        num_attention_heads=sizes["heads"],
-        num_key_value_heads=sizes["kv_heads"],
-        max_position_embeddings=sizes["length"],
-        rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": model.base},
-        tie_word_embeddings=model.linear.weight is model.embed.weight,
+        hidden_size=sizes.width,
+        intermediate_size=sizes.inner,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.kv_heads,
+        head_dim=sizes.head_size,
+        max_position_embeddings=sizes.length,
+        rms_norm_eps=sizes.eps,
+        rope_parameters={"rope_type": "default", "rope_theta": sizes.base},
+        tie_word_embeddings=sizes.tied,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,

@@ -11,6 +11,8 @@ from torch import nn
 from tutelage.core.errors import ModelError, RecipeError, suggest
 from tutelage.models.embedder import Embedder, pooling_of
 from tutelage.models.foreign import library, one_line
+from tutelage.models.shrunk.folder import open_folder
+from tutelage.models.shrunk.odd_heads import KEY as ODD_HEADS
 
 _LOADERS = {
     "image-classification": "AutoModelForImageClassification",
@@ -87,7 +89,8 @@ def hf_model(
     ==============  ==========================================================================
 
     The classes of a language model are the rows of its head; there may be more of them than tokens
-    in the data, and not fewer. Those of an embedding are its numbers.
+    in the data, and not fewer. Those of an embedding are its numbers. A folder whose BERT has lost
+    heads (`tutelage.models.shrunk.narrower`) opens too, as the kind that it was cut as.
 
     Args:
         name: A folder with ``config.json`` (or the GGUF file), or a name on the hub.
@@ -112,7 +115,9 @@ def hf_model(
         task = wanted.chosen["task"] or ("causal-lm" if wanted.gguf else _task_of(name, config))
         _fit_classes(config, task, wanted)
         loader = getattr(transformers, _LOADERS[task])
-        if not wanted.chosen["pretrained"]:
+        if hasattr(config, ODD_HEADS):
+            model = _of_odd_heads(config, task, wanted)
+        elif not wanted.chosen["pretrained"]:
             model = loader.from_config(config, trust_remote_code=False).to(wanted.dtype)
         elif wanted.gguf:
             model = _from_gguf(loader, task, wanted)
@@ -209,6 +214,19 @@ def _from_weights(loader: Any, config: Any, task: str, wanted: _Wanted) -> nn.Mo
     )
     _refuse_missing(told, task, wanted)
     return model
+
+
+def _of_odd_heads(config: Any, task: str, wanted: _Wanted) -> nn.Module:
+    """A model that this library cut heads of, which transformers alone cannot open."""
+    (written,) = config.architectures
+    endings = [one for ending, one in _ENDINGS.items() if written.endswith(ending)]
+    if task not in (endings or ["embedding"]):
+        raise ModelError(
+            f"hf:{wanted.name} was cut as {written}, and opens as that alone: leave task out, or "
+            f"say task: {(endings or ['embedding'])[0]}."
+        )
+    model = open_folder(wanted.name, config, fresh=not wanted.chosen["pretrained"])
+    return model.to(wanted.dtype)
 
 
 def _refuse_missing(told: Mapping[str, Any], task: str, wanted: _Wanted) -> None:

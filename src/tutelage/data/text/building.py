@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tutelage.core.errors import DataError
+from tutelage.core.errors import DataError, suggest
 from tutelage.core.text import TextTokenizer
 from tutelage.data.splits import Sealed, Splits
 from tutelage.data.text.packing import Marks, pack
@@ -99,6 +99,25 @@ def stored(tokenizer: TextTokenizer, length: int, treatment: str) -> dict[str, A
     return facts | (
         {"tokenizer": dict(tokenizer.stated())} if isinstance(tokenizer, Stated) else {}
     )
+
+
+def source_of(name: str, split: str) -> str:
+    """What messages call the files of a split.
+
+    >>> source_of("chat", "train"), source_of("chat", "test")
+    ('chat path', 'chat test_path')
+    """
+    return f"{name} path" if split == "train" else f"{name} {split}_path"
+
+
+def check_word(name: str, option: str, written: str, known: Sequence[str]) -> None:
+    """Refuse a word that an option does not know.
+
+    Raises:
+        DataError: It is none of those.
+    """
+    if written not in known:
+        raise DataError(f"{name} {option} is {written!r}. {suggest(str(written), known)}")
 
 
 def given_files(

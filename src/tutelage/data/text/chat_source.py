@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.core.errors import DataError, suggest
+from tutelage.core.errors import DataError
 from tutelage.core.registry import register
 from tutelage.core.text import TextTokenizer
 from tutelage.data.splits import Splits
-from tutelage.data.text.building import SPLITS, Documents, asked_for, given_files, splits_of
+from tutelage.data.text.building import (
+    SPLITS,
+    Documents,
+    asked_for,
+    check_word,
+    given_files,
+    source_of,
+    splits_of,
+)
 from tutelage.data.text.conversations import Conversation, conversations
 from tutelage.data.text.dividing import by_documents
 from tutelage.data.text.packing import Marks
@@ -84,9 +92,7 @@ def chat(
     """
     words = {"template": template or "plain", "learn": learn, "empty": empty, "long": long}
     for option, written in words.items():
-        if written not in _KNOWN[option]:
-            near = suggest(str(written), _KNOWN[option])
-            raise DataError(f"chat {option} is {written!r}. {near}")
+        check_word("chat", option, written, _KNOWN[option])
     paths = given_files(path, validation_path, test_path)
     missing = asked_for(paths, {"validation": validation, "test": test}, "chat")
     read = {name: _read(files, name, encoding) for name, files in paths.items()}
@@ -207,6 +213,6 @@ def _need_some(found: Mapping[str, Documents], dropped: Counter[str]) -> None:
 
 
 def _read(paths: str | list[str], name: str, encoding: str) -> list[Conversation]:
-    what = "chat path" if name == "train" else f"chat {name}_path"
+    what = source_of("chat", name)
     files = files_of(paths, what, (".jsonl",))
     return [each for file in files for each in conversations(file, what, encoding)]

@@ -5,10 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.core.errors import DataError, suggest
+from tutelage.core.errors import DataError
 from tutelage.core.registry import register
 from tutelage.data.splits import Splits
-from tutelage.data.text.building import SPLITS, Documents, asked_for, given_files, splits_of
+from tutelage.data.text.building import (
+    SPLITS,
+    Documents,
+    asked_for,
+    check_word,
+    given_files,
+    source_of,
+    splits_of,
+)
 from tutelage.data.text.dividing import Part, by_blocks, by_documents
 from tutelage.data.text.reading import Paths, files_of, json_rows, read_text
 from tutelage.data.text.tokenizing import document, tokenizer_of
@@ -69,9 +77,9 @@ def corpus(
     Raises:
         DataError: A file is missing, broken or empty, or a word is none of those named here.
     """
-    _known("documents", documents, _KINDS)
+    check_word("text", "documents", documents, _KINDS)
     if split is not None:
-        _known("split", split, _WAYS)
+        check_word("text", "split", split, _WAYS)
     paths = given_files(path, validation_path, test_path)
     missing = asked_for(paths, {"validation": validation, "test": test}, "text")
     read = {
@@ -121,7 +129,7 @@ def _parted(
 
 
 def _documents(paths: Paths, name: str, kind: str, field: str, encoding: str) -> Iterator[str]:
-    what = "text path" if name == "train" else f"text {name}_path"
+    what = source_of("text", name)
     for file in files_of(paths, what):
         found = [text for text in _of_file(file, what, kind, field, encoding) if text.strip()]
         if not found:
@@ -136,8 +144,3 @@ def _of_file(file: Path, what: str, kind: str, field: str, encoding: str) -> lis
     if kind == "file":
         return [text]
     return text.split("\n") if kind == "line" else re.split(r"\n[ \t\r]*\n\s*", text)
-
-
-def _known(option: str, written: str, known: Sequence[str]) -> None:
-    if written not in known:
-        raise DataError(f"text {option} is {written!r}. {suggest(str(written), known)}")

@@ -8,11 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.core.errors import DataError, suggest
+from tutelage.core.errors import DataError
 from tutelage.core.registry import register
 from tutelage.core.text import TextTokenizer
 from tutelage.data.splits import Sealed, Splits
-from tutelage.data.text.building import SPLITS, asked_for, given_files, stored
+from tutelage.data.text.building import (
+    SPLITS,
+    asked_for,
+    check_word,
+    given_files,
+    source_of,
+    stored,
+)
 from tutelage.data.text.dividing import by_documents
 from tutelage.data.text.pair_set import PairSet
 from tutelage.data.text.reading import files_of, json_rows
@@ -85,8 +92,7 @@ def seq2seq(
         DataError: A file is missing or broken, an answer empty, a text too long, or a word is none
             of those named here.
     """
-    if long not in LONG:
-        raise DataError(f"seq2seq long is {long!r}. {suggest(str(long), LONG)}")
+    check_word("seq2seq", "long", long, LONG)
     paths = given_files(path, validation_path, test_path)
     missing = asked_for(paths, {"validation": validation, "test": test}, "seq2seq")
     read = {name: _read(files, name, text, answer, encoding) for name, files in paths.items()}
@@ -129,7 +135,7 @@ def seq2seq(
 
 
 def _read(paths: str | list[str], name: str, text: str, answer: str, encoding: str) -> list[Pair]:
-    what = "seq2seq path" if name == "train" else f"seq2seq {name}_path"
+    what = source_of("seq2seq", name)
     found = []
     for file in files_of(paths, what, (".jsonl",)):
         for row in json_rows(file, what, encoding):
@@ -145,8 +151,7 @@ def _start(written: str | int, tokenizer: TextTokenizer) -> int:
     """The number of the token that a decoder starts from."""
     named = {key: getattr(tokenizer, key) for key in _STARTS}
     if isinstance(written, str):
-        if written not in named:
-            raise DataError(f"seq2seq start is {written!r}. {suggest(written, _STARTS)}")
+        check_word("seq2seq", "start", written, _STARTS)
         if named[written] is None:
             raise DataError(f"seq2seq start is {written}, and {tokenizer.name} has no such token.")
         return int(named[written])

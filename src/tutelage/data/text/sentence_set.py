@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from tutelage.core.batch import Batch
-from tutelage.core.errors import DataError
 from tutelage.core.text import TextTokenizer
-from tutelage.data.sets import checked_ids, checked_targets
-from tutelage.data.text.stored import compact, digest_of, lengths_of
+from tutelage.data.sets import checked_targets
+from tutelage.data.text.rows import Rows
+from tutelage.data.text.stored import digest_of
 
 
-class SentenceSet:
+class SentenceSet(Rows):
     """Sentences as rows of tokens, each of one class.
 
     It has the face of `Examples`. A batch has ``input_ids`` and ``attention_mask`` ``(N, T)``, and
@@ -43,6 +43,8 @@ class SentenceSet:
         ([[1, 0, 0], [1, 1, 1]], [-1, 1])
     """
 
+    by_row = (*Rows.by_row, "targets")
+
     def __init__(
         self,
         tokens: Tensor,
@@ -55,31 +57,11 @@ class SentenceSet:
         name: str = "sentences",
         tokenizer: TextTokenizer | None = None,
     ):
-        known = vocabulary if vocabulary is not None or tokenizer is None else tokenizer.size
-        self.tokens, self.vocabulary = compact(tokens, known, name, least=1)
-        found = lengths_of(lengths, self.tokens, name, least=1)
-        assert found is not None
-        self.lengths, self.classes, self.name = found, tuple(classes), name
+        super().__init__(
+            tokens, lengths, vocabulary=vocabulary, ids=ids, name=name, tokenizer=tokenizer
+        )
+        self.classes = tuple(classes)
         self.targets = checked_targets(targets, len(self.tokens), self.classes, name)
-        self.ids = checked_ids(ids, len(self.tokens), name)
-        self.tokenizer = tokenizer
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def example_shape(self) -> tuple[int, ...]:
-        """``(T,)``: the tokens that are read."""
-        return (self.tokens.shape[1],)
-
-    @property
-    def widths(self) -> Tensor:
-        """Columns ``(N,)`` that each sentence needs, of the T there are."""
-        return self.lengths.long()
-
-    def fetch(self, rows: Tensor) -> Tensor:
-        """The stored tokens of ``rows`` ``(n, T)`` of int64."""
-        return self.tokens[rows].long()
 
     def batch(self, rows: Tensor, width: int | None = None) -> Batch:
         """The examples of ``rows`` as a batch.
@@ -91,30 +73,14 @@ class SentenceSet:
         Raises:
             DataError: A row needs more columns.
         """
-        full = self.tokens.shape[1]
-        width = full if width is None else width
-        lengths = self.widths[rows]
-        needed = int(lengths.max()) if len(rows) else 0
-        if not needed <= width <= full:
-            raise DataError(
-                f"width is {width}, and these rows of {self.name} need {needed} to {full} columns."
-            )
-        read = torch.arange(width) < lengths[:, None]
+        width = self.columns(rows, width)
+        read = torch.arange(width) < self.widths[rows][:, None]
         inputs = {
             "input_ids": self.tokens[rows][:, :width].long(),
             "attention_mask": read.long(),
         }
         targets = None if self.targets is None else self.targets[rows]
         return Batch(inputs, targets, ids=self.ids[rows])
-
-    def take(self, rows: Tensor) -> "SentenceSet":
-        """The sub-set of ``rows``, in their order; ids and classes stay."""
-        part = copy.copy(self)
-        part.tokens, part.lengths, part.ids = self.tokens[rows], self.lengths[rows], self.ids[rows]
-        part.targets = None if self.targets is None else self.targets[rows]
-        if not len(part):
-            raise DataError(f"{self.name} would be left without examples: take some rows.")
-        return part
 
     def with_targets(self, targets: Tensor | None) -> "SentenceSet":
         """The same sentences with other targets."""

@@ -11,7 +11,14 @@ from tutelage.core.registry import register
 from tutelage.data.columns import is_number
 from tutelage.data.sets import Examples, TensorSet
 from tutelage.data.splits import Sealed, Splits, split_up
-from tutelage.data.text.building import SPLITS, asked_for, given_files, stored
+from tutelage.data.text.building import (
+    SPLITS,
+    asked_for,
+    check_word,
+    given_files,
+    source_of,
+    stored,
+)
 from tutelage.data.text.labelled import Sentence, labelled_sentences
 from tutelage.data.text.sentence_set import SentenceSet
 from tutelage.data.text.stored import filled
@@ -67,14 +74,13 @@ def sentences(
     Raises:
         DataError: A file, line or label is not as it must be, or a sentence is too long.
     """
-    if long not in LONG:
-        raise DataError(f"sentences long is {long!r}. {suggest(str(long), LONG)}")
+    check_word("sentences", "long", long, LONG)
     paths = given_files(path, validation_path, test_path)
     asked_for(paths, {"validation": validation, "test": test}, "sentences")
     read = {
         name: list(
             labelled_sentences(
-                files, f"sentences {_key(name)}", text, label, rename or {}, encoding
+                files, source_of("sentences", name), text, label, rename or {}, encoding
             )
         )
         for name, files in paths.items()
@@ -181,7 +187,3 @@ def _numbers(group: Sequence[Sentence], classes: Sequence[str]) -> Tensor:
                 f"{suggest(each.label, classes)} Use rename to read it as another."
             )
     return torch.tensor([numbers[each.label] for each in group])
-
-
-def _key(split: str) -> str:
-    return "path" if split == "train" else f"{split}_path"

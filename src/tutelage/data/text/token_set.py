@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,15 +10,15 @@ from torch import Tensor
 from tutelage.core.batch import Batch
 from tutelage.core.errors import DataError
 from tutelage.core.text import TextTokenizer
-from tutelage.data.sets import checked_ids
 from tutelage.data.text.packing import Packed
+from tutelage.data.text.rows import Rows
 from tutelage.data.text.shift import next_tokens
-from tutelage.data.text.stored import compact, digest_of, lengths_of, marks_of
+from tutelage.data.text.stored import digest_of, marks_of
 
 _AT_ONCE = 4096
 
 
-class TokenSet:
+class TokenSet(Rows):
     """Rows of L = T + 1 tokens: T are read, and each predicts the one after it.
 
     It has the face of `Examples`, and is kept in two bytes a token where the vocabulary allows.
@@ -56,6 +57,9 @@ class TokenSet:
     classes: tuple[str, ...] = ()
     """Always empty: what is predicted is a token, one of ``vocabulary``."""
 
+    ahead = 1
+    by_row = (*Rows.by_row, "counted", "begins")
+
     def __init__(
         self,
         tokens: Tensor,
@@ -68,15 +72,13 @@ class TokenSet:
         name: str = "text",
         tokenizer: TextTokenizer | None = None,
     ):
-        known = vocabulary if vocabulary is not None or tokenizer is None else tokenizer.size
-        self.tokens, self.vocabulary = compact(tokens, known, name, least=2)
-        self.lengths = lengths_of(lengths, self.tokens, name, least=2)
+        super().__init__(
+            tokens, lengths, vocabulary=vocabulary, ids=ids, name=name, tokenizer=tokenizer
+        )
         self.counted = marks_of(counted, self.tokens, f"counted of {name}")
         self.begins = marks_of(begins, self.tokens, f"begins of {name}")
         if self.begins is not None and not bool(self.begins[:, 0].all()):
             raise DataError(f"begins of {name} must hold in the first column: a row begins there.")
-        self.ids = checked_ids(ids, len(self.tokens), name)
-        self.name, self.tokenizer = name, tokenizer
         self.units = self._checked_units()
 
     @classmethod
@@ -109,29 +111,10 @@ class TokenSet:
             tokenizer=tokenizer,
         )
 
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def example_shape(self) -> tuple[int, ...]:
-        """``(T,)``: the tokens that are read."""
-        return (self.tokens.shape[1] - 1,)
-
-    @property
-    def widths(self) -> Tensor:
-        """Columns ``(N,)`` that each row needs, of the T there are: all that predict something."""
-        if self.lengths is None:
-            return torch.full((len(self),), self.tokens.shape[1] - 1)
-        return self.lengths.long() - 1
-
     @property
     def targets(self) -> Tensor:
         """The token that follows each position ``(N, T)``, negative where none does: made anew."""
         return torch.cat([targets for _, targets, _ in self._shifted()])
-
-    def fetch(self, rows: Tensor) -> Tensor:
-        """The stored tokens of ``rows`` ``(n, L)`` of int64."""
-        return self.tokens[rows].long()
 
     def batch(self, rows: Tensor, width: int | None = None) -> Batch:
         """The examples of ``rows`` as a batch.
@@ -143,14 +126,7 @@ class TokenSet:
         Raises:
             DataError: A row needs more columns.
         """
-        full = self.tokens.shape[1] - 1
-        width = full if width is None else width
-        needed = int(self.widths[rows].max()) if width < full and len(rows) else 0
-        if not needed <= width <= full:
-            raise DataError(
-                f"width is {width}, and these rows of {self.name} need {needed} to {full} columns."
-            )
-        columns = width + 1
+        columns = self.columns(rows, width) + self.ahead
         documents, positions = self._documents(rows, columns)
         counted = None if self.counted is None else self.counted[rows][:, :columns]
         tokens = self.tokens[rows][:, :columns]
@@ -162,15 +138,9 @@ class TokenSet:
             named["attention_mask"] = (documents[:, :-1] >= 0).long()
         return Batch(named, targets, mask, self.ids[rows])
 
-    def take(self, rows: Tensor) -> "TokenSet":
+    def take(self, rows: Tensor) -> Self:
         """The sub-set of ``rows``, in their order; ids stay."""
-        part = copy.copy(self)
-        part.tokens, part.ids = self.tokens[rows], self.ids[rows]
-        part.lengths = None if self.lengths is None else self.lengths[rows]
-        part.counted = None if self.counted is None else self.counted[rows]
-        part.begins = None if self.begins is None else self.begins[rows]
-        if not len(part):
-            raise DataError(f"{self.name} would be left without examples: take some rows.")
+        part = super().take(rows)
         part.units = part._checked_units()
         return part
 

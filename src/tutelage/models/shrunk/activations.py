@@ -21,8 +21,11 @@ from tutelage.models.shrunk.calibration import (
     hidden_out,
     real_tokens,
 )
-from tutelage.models.shrunk.families import Family, family_of
-from tutelage.models.shrunk.pretrained import pretrained_in
+from tutelage.models.shrunk.families import family_of, readers_of
+from tutelage.models.shrunk.family import Family
+from tutelage.models.shrunk.pretrained import described_in
+from tutelage.models.shrunk.stacks import is_decoder
+from tutelage.models.zoo.gpt import GPT
 
 MEANS = ("l2", "mean")
 """Ways to make one number of several."""
@@ -33,8 +36,8 @@ class WidthScores:
     """How much each part of a model's width matters, and how strong its hidden channels are.
 
     Attributes:
-        heads: ``(L, A)``, for each block its heads of queries.
-        neurons: ``(L, F)``, for each block its inner units.
+        heads: ``(L, A)``, for each attention its heads of queries, in the order of the model.
+        neurons: ``(L, F)``, for each block its inner units, likewise.
         channels: ``(H,)``, summed over all normalisations.
         energy: By path of a normalisation, the mean square of each channel it is given, ``(H,)``.
     """
@@ -64,7 +67,7 @@ def width_scores(
     Padding does not count, and it is of no matter how examples are cut into batches.
 
     Args:
-        model: A transformers model of a known family, or a module with one inside; it stays.
+        model: A model of a known family, or a module with one inside; it stays.
         batches: What it is asked, ``input_ids`` ``(N, T)``.
         over_tokens: ``mean`` or ``l2``.
         over_batch: ``l2`` or ``mean``.
@@ -80,7 +83,7 @@ def width_scores(
         if value not in MEANS:
             raise ModelError(f"{name}: got {value!r}. {suggest(str(value), MEANS)}")
     found = calibration(batches, "pruning by activations")
-    inner: Any = pretrained_in(model)
+    inner: Any = described_in(model)
     family = family_of(model if inner is None else inner)
     parts = _Parts(inner, family, over_tokens, over_batch)
     with asking(model, parts.looks) as ask:
@@ -142,16 +145,12 @@ class _Parts:
         self.energy: dict[str, _Energy] = {}
         self.looks: dict[nn.Module, Look] = {}
         self.size = head_size(inner)
-        ends = {
-            "heads": (family.attention,),
-            "neurons": (family.neurons,),
-            "channels": family.norms,
-        }
-        for path, module in inner.named_modules():
-            for kind, among in ends.items():
-                if any(path == end or path.endswith(f".{end}") for end in among):
-                    self.looks[module] = self._look(kind, path, _Total(over_tokens, over_batch))
-                    break
+        kinds = dict.fromkeys(_norms(family, inner), "channels")
+        for kind, layers in zip(("heads", "neurons"), readers_of(family, inner), strict=True):
+            kinds |= dict.fromkeys(layers.values(), kind)
+        for path, kind in kinds.items():
+            look = self._look(kind, path, _Total(over_tokens, over_batch))
+            self.looks[inner.get_submodule(path)] = look
 
     def stacked(self, kind: str) -> Tensor:
         return torch.stack([total.value() for total in self.seen[kind]])
@@ -162,7 +161,7 @@ class _Parts:
         def look(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             assert self.batch is not None
             given = hidden_in(args, kwargs)
-            tokens = real_tokens(self.batch, given)
+            tokens = real_tokens(self.batch, given, decoder=is_decoder(path))
             if kind == "channels":
                 self.energy.setdefault(path, _Energy()).add(given, tokens)
                 total.add(hidden_out(output), tokens)
@@ -175,10 +174,17 @@ class _Parts:
         return look
 
 
+def _norms(family: Family, model: nn.Module) -> list[str]:
+    paths = [path for path, _ in model.named_modules()]
+    return [p for p in paths if any(p == end or p.endswith(f".{end}") for end in family.norms)]
+
+
 def head_size(model: Any) -> int:
     """The size of one head of attention."""
+    if isinstance(model, GPT):
+        return model.sizes.head_size
     for module in model.modules():
-        for name in ("head_dim", "attention_head_size"):
+        for name in ("head_dim", "attention_head_size", "key_value_proj_dim"):
             if isinstance(getattr(module, name, None), int):
                 return int(getattr(module, name))
     raise ModelError(f"{type(model).__name__} does not say how large a head of attention is.")

@@ -8,7 +8,7 @@ from tutelage.core.batch import Batch
 from tutelage.core.errors import ModelError, suggest
 from tutelage.models.shrunk.influence import block_influence
 from tutelage.models.shrunk.leaving_out import loss_left_out
-from tutelage.models.shrunk.pretrained import pretrained_in
+from tutelage.models.shrunk.pretrained import described_in
 from tutelage.models.shrunk.stacks import Keep, by_stack, stacks_of
 
 CHOICES = ("even", "first", "last", "importance", "left_out")
@@ -31,15 +31,15 @@ def chosen_layers(
     (`loss_left_out`).
 
     Args:
-        model: Any model with a `torch.nn.ModuleList` of equal blocks.
+        model: Any model with equal blocks: see `stacks_of`.
         keep: How many, or which, or either by stack: see `by_stack`.
         choose: ``even``, ``first``, ``last``, ``importance`` or ``left_out``; of no effect where
             numbers of blocks are given.
         batches: What the model is looked at on, for the last two.
 
     Returns:
-        Numbers of blocks, rising, for each stack that changes; paths are those of the
-        transformers model, where there is one inside.
+        Numbers of blocks, rising, for each stack that changes; paths are those of the transformers
+        model or gpt, where there is one inside.
 
     Raises:
         ModelError: There is no such way, stack or block.
@@ -51,7 +51,7 @@ def chosen_layers(
     """
     if choose not in CHOICES:
         raise ModelError(f"there is no choice of layers {choose!r}. {suggest(choose, CHOICES)}")
-    inner = pretrained_in(model)
+    inner = described_in(model)
     stacks = stacks_of(model if inner is None else inner)
     wanted = by_stack(stacks, keep)
     scores: dict[str, Tensor] = {}

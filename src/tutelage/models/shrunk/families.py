@@ -1,39 +1,13 @@
 """What each tensor of a transformer is made of: its axes, family by family."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
+from torch import nn
+
 from tutelage.core.errors import ModelError
-
-Axes = tuple[str | None, ...]
-"""For each dimension of a weight: ``hidden``, ``queries`` (heads times their size), ``groups``
-(heads of keys and values times their size), ``neurons``, ``vocabulary``, or None for what stays. A
-bias has the first of them."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """Models whose parts have the same names.
-
-    Attributes:
-        kinds: What their configurations call themselves (``model_type``).
-        axes: By the end of a module's path, the first that fits.
-        attention: The linear layer in a block that reads all heads.
-        neurons: The linear layer in a block that reads the inner units.
-        norms: Ends of paths of the normalisations whose outputs the hidden channels are judged by.
-        scaled: Whether these divide by the root of the mean square.
-        grouped: Whether keys and values may have fewer heads than queries, and the size of a head
-            is the configuration's to say.
-    """
-
-    kinds: tuple[str, ...]
-    axes: tuple[tuple[str, Axes], ...]
-    attention: str
-    neurons: str
-    norms: tuple[str, ...]
-    scaled: bool
-    grouped: bool
-
+from tutelage.models.shrunk.family import Axes, Family, Reads
+from tutelage.models.zoo.gpt import GPT
 
 LLAMA = Family(
     kinds=("llama", "mistral", "qwen2", "qwen3", "smollm3"),
@@ -54,11 +28,89 @@ LLAMA = Family(
         ("lm_head", ("vocabulary", "hidden")),
         ("score", (None, "hidden")),
     ),
-    attention="self_attn.o_proj",
-    neurons="mlp.down_proj",
+    attention=(Reads("self_attn", "o_proj"),),
+    neurons=Reads("mlp", "down_proj"),
     norms=("input_layernorm", "post_attention_layernorm", "norm"),
     scaled=True,
-    grouped=True,
+    names={
+        "hidden": "hidden_size",
+        "heads": "num_attention_heads",
+        "groups": "num_key_value_heads",
+        "size": "head_dim",
+        "neurons": "intermediate_size",
+        "vocabulary": "vocab_size",
+        "eps": "rms_norm_eps",
+    },
+)
+
+GPTS = Family(
+    kinds=("gpt",),
+    axes=(
+        ("embed", ("vocabulary", "hidden")),
+        ("attention.queries", ("queries", "hidden")),
+        ("attention.keys", ("groups", "hidden")),
+        ("attention.values", ("groups", "hidden")),
+        ("attention.out", ("hidden", "queries")),
+        ("mlp.gate", ("neurons", "hidden")),
+        ("mlp.up", ("neurons", "hidden")),
+        ("mlp.down", ("hidden", "neurons")),
+        ("norm1", ("hidden",)),
+        ("norm2", ("hidden",)),
+        ("norm", ("hidden",)),
+        ("linear", ("vocabulary", "hidden")),
+    ),
+    attention=(Reads("attention", "out"),),
+    neurons=Reads("mlp", "down"),
+    norms=("norm1", "norm2", "norm"),
+    scaled=True,
+    names={
+        "hidden": "width",
+        "heads": "heads",
+        "groups": "kv_heads",
+        "size": "head_size",
+        "neurons": "inner",
+        "vocabulary": "classes",
+        "eps": "eps",
+    },
+)
+
+T5 = Family(
+    kinds=("t5", "mt5"),
+    axes=(
+        ("shared", ("vocabulary", "hidden")),
+        ("embed_tokens", ("vocabulary", "hidden")),
+        ("relative_attention_bias", (None, "heads")),
+        *(
+            (f"{kind}.{part}", ("hidden", "queries") if part == "o" else ("queries", "hidden"))
+            for kind in ("SelfAttention", "EncDecAttention")
+            for part in "qkvo"
+        ),
+        ("DenseReluDense.wi", ("neurons", "hidden")),
+        ("DenseReluDense.wi_0", ("neurons", "hidden")),
+        ("DenseReluDense.wi_1", ("neurons", "hidden")),
+        ("DenseReluDense.wo", ("hidden", "neurons")),
+        ("layer_norm", ("hidden",)),
+        ("final_layer_norm", ("hidden",)),
+        ("lm_head", ("vocabulary", "hidden")),
+        ("classification_head.dense", ("hidden", "hidden")),
+        ("classification_head.out_proj", (None, "hidden")),
+        ("classifier", (None, "hidden")),
+        ("qa_outputs", (None, "hidden")),
+    ),
+    attention=(Reads("SelfAttention", "o"), Reads("EncDecAttention", "o")),
+    neurons=Reads("DenseReluDense", "wo"),
+    norms=("layer_norm", "final_layer_norm"),
+    scaled=True,
+    names={
+        "hidden": "d_model",
+        "heads": "num_heads",
+        "size": "d_kv",
+        "neurons": "d_ff",
+        "vocabulary": "vocab_size",
+        "eps": "layer_norm_epsilon",
+    },
+    alike=("SelfAttention",),
+    divided="decoder.final_layer_norm",
 )
 
 BERT = Family(
@@ -91,23 +143,35 @@ BERT = Family(
         ("classifier", (None, "hidden")),
         ("qa_outputs", (None, "hidden")),
     ),
-    attention="attention.output.dense",
-    neurons="output.dense",
+    attention=(Reads("attention", "output.dense"),),
+    neurons=Reads("", "output.dense"),
     norms=("embeddings.LayerNorm", "attention.output.LayerNorm", "output.LayerNorm"),
     scaled=False,
-    grouped=False,
+    names={
+        "hidden": "hidden_size",
+        "heads": "num_attention_heads",
+        "neurons": "intermediate_size",
+        "vocabulary": "vocab_size",
+    },
 )
 
-FAMILIES = (LLAMA, BERT)
+FAMILIES = (LLAMA, BERT, T5, GPTS)
+
+
+def kind_of(model: Any) -> str:
+    """What a model calls itself."""
+    if isinstance(model, GPT):
+        return "gpt"
+    return str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
 
 
 def family_of(model: Any) -> Family:
-    """The family of a transformers model.
+    """The family of a transformers model, or of a gpt.
 
     Raises:
         ModelError: It is of none that is known here.
     """
-    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    kind = kind_of(model)
     for family in FAMILIES:
         if kind in family.kinds:
             return family
@@ -116,6 +180,37 @@ def family_of(model: Any) -> Family:
         f"the width of a model of kind {kind!r} cannot be cut, only that of {known}: leave out "
         "layers instead, or train a smaller model of its own."
     )
+
+
+def readers_of(family: Family, model: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
+    """The layers that read heads, and those that read inner units: each by the path of its part.
+
+    Both are in the order of the model.
+    """
+    heads: dict[str, str] = {}
+    neurons: dict[str, str] = {}
+    for path, _ in model.named_modules():
+        parts = [part for kind in family.attention if (part := kind.part(path)) is not None]
+        if parts:
+            heads[parts[0]] = path
+        elif (part := family.neurons.part(path)) is not None:
+            neurons[part] = path
+    return heads, neurons
+
+
+def alike(family: Family, parts: Iterable[str]) -> list[list[str]]:
+    """Attentions by path, those together that must keep the same heads.
+
+    >>> alike(T5, ["block.0.layer.0.SelfAttention", "block.1.layer.0.SelfAttention"])
+    [['block.0.layer.0.SelfAttention', 'block.1.layer.0.SelfAttention']]
+    """
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        words = part.split(".")
+        stack = next((n for n, word in enumerate(words) if word.isdigit()), len(words))
+        shared = words[-1] in family.alike
+        found.setdefault(".".join(words[:stack]) if shared else part, []).append(part)
+    return list(found.values())
 
 
 def axes_of(family: Family, name: str) -> Axes:

@@ -13,7 +13,7 @@ from tutelage.models.shrunk.pretrained import library
 from tutelage.models.weights import load_weights
 
 
-def open_folder(folder: str | Path) -> nn.Module:
+def open_folder(folder: str | Path, config: Any = None, *, fresh: bool = False) -> nn.Module:
     """The model that ``save_pretrained`` wrote to a folder, of the class that it was, in eval mode.
 
     It is needed for BERTs whose heads do not make up their hidden size, which transformers alone
@@ -21,6 +21,9 @@ def open_folder(folder: str | Path) -> nn.Module:
 
     Args:
         folder: With ``config.json`` and ``model.safetensors``.
+        config: Of such a BERT, another one than the folder's: with other ``num_labels`` the last
+            layer is drawn anew.
+        fresh: Of such a BERT, whether all weights are drawn anew.
 
     Raises:
         ModelError: There is no such folder, or no model in it.
@@ -45,13 +48,15 @@ def open_folder(folder: str | Path) -> nn.Module:
                     place, trust_remote_code=False, use_safetensors=True
                 )
                 return opened
-            config = kind.config_class.from_pretrained(place, trust_remote_code=False)
-            model: nn.Module = made(kind, config)
-            missing = load_weights(model, place / "model.safetensors", strict=False)
+            own = kind.config_class.from_pretrained(place, trust_remote_code=False)
+            model: nn.Module = made(kind, own if config is None else config)
+            names = [] if fresh else load_weights(model, place / "model.safetensors", strict=False)
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         said = " ".join(str(error).split())[:200]
         raise ModelError(f"{place}: the model cannot be opened: {said}") from error
-    tied = set(getattr(model, "all_tied_weights_keys", {}))
-    if set(missing) - tied:
-        raise ModelError(f"{place}: the file has no {sorted(set(missing) - tied)[:3]}.")
+    missing = set(names) - set(getattr(model, "all_tied_weights_keys", {}))
+    if config is not None and config.num_labels != own.num_labels:
+        missing = {name for name in missing if not name.startswith("classifier.")}
+    if missing:
+        raise ModelError(f"{place}: the file has no {sorted(missing)[:3]}.")
     return model.eval()

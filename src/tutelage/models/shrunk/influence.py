@@ -21,7 +21,7 @@ from tutelage.models.shrunk.calibration import (
     hidden_out,
     real_tokens,
 )
-from tutelage.models.shrunk.pretrained import pretrained_in
+from tutelage.models.shrunk.pretrained import described_in
 from tutelage.models.shrunk.stacks import is_decoder, stacks_of
 
 
@@ -34,7 +34,7 @@ def block_influence(model: nn.Module, batches: Iterable[Batch] | None) -> dict[s
     The mean is over all tokens that are no padding, whatever batches they are cut into.
 
     Args:
-        model: Any model with a `torch.nn.ModuleList` of equal blocks; it stays as it is.
+        model: Any model with equal blocks (`stacks_of`); it stays as it is.
         batches: What it is asked.
 
     Returns:
@@ -59,7 +59,7 @@ def block_influence(model: nn.Module, batches: Iterable[Batch] | None) -> dict[s
         tensor([0., 1.], dtype=torch.float64)
     """
     found = calibration(batches, "importance")
-    inner = pretrained_in(model)
+    inner = described_in(model)
     stacks = stacks_of(model if inner is None else inner)
     sums = {path: torch.zeros(len(each), 2).double() for path, each in stacks.items()}
     asked: list[Batch] = []
@@ -76,7 +76,7 @@ def block_influence(model: nn.Module, batches: Iterable[Batch] | None) -> dict[s
     looks = {
         block: look(path, number)
         for path, blocks in stacks.items()
-        for number, block in enumerate(blocks)
+        for number, block in enumerate(blocks.values())
     }
     with asking(model, looks) as ask:
         for batch in found:

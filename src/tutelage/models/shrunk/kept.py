@@ -1,6 +1,6 @@
 """Which heads, units and channels stay, and tensors with only these."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from tutelage.core.errors import ModelError
-from tutelage.models.shrunk.families import Axes, Family, axes_of
+from tutelage.models.shrunk.families import axes_of
+from tutelage.models.shrunk.family import Axes, Family
 
 Wish = int | Sequence[Sequence[int]] | None
 """How many stay in each block, or which, block by block; None for all."""
 
-Units = list[Tensor] | None
-"""Numbers that stay, block by block; None for all."""
+Units = Mapping[str, Tensor] | None
+"""Numbers that stay, by the path of a part of a block; None for all."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Kept:
         """A tensor of the name and axes given, with what stays."""
         for dimension, axis in enumerate(axes[: tensor.ndim]):
             stay: Any = None if axis is None else getattr(self, axis)
-            if isinstance(stay, list):
-                stay = stay[_block(name)]
+            if isinstance(stay, Mapping):
+                stay = stay[_part(name, stay)]
             if stay is not None:
                 tensor = tensor.index_select(dimension, stay.to(tensor.device))
         return tensor
@@ -63,7 +64,8 @@ def units(
     total: int,
     scores: Tensor | None,
     share: int = 1,
-) -> Units:
+    where: str = "blocks",
+) -> list[Tensor] | None:
     """Numbers of what stays in each block.
 
     Args:
@@ -73,6 +75,7 @@ def units(
         total: How many there are in each.
         scores: ``(blocks, total)``; what matters most stays, the earlier of equal ones.
         share: How many go together: heads of queries with one head of keys and values.
+        where: What messages call the blocks.
 
     Raises:
         ModelError: It does not fit.
@@ -93,24 +96,27 @@ def units(
         assert scores is not None
         order = scores.sort(dim=1, descending=True, stable=True).indices
         return [row[:wish].sort().values for row in order]
-    return _listed(option, wish, blocks, total, share)
+    return _listed(option, wish, blocks, where, total, share)
 
 
 def rows_of_heads(heads: Units, size: int, share: int = 1) -> Units:
     """Rows that belong to heads; with ``share``, those of the groups that heads belong to.
 
-    >>> rows_of_heads([torch.tensor([2, 3])], 2)
-    [tensor([4, 5, 6, 7])]
-    >>> rows_of_heads([torch.tensor([2, 3])], 2, share=2)
-    [tensor([2, 3])]
+    >>> rows_of_heads({"attention": torch.tensor([2, 3])}, 2)
+    {'attention': tensor([4, 5, 6, 7])}
+    >>> rows_of_heads({"attention": torch.tensor([2, 3])}, 2, share=2)
+    {'attention': tensor([2, 3])}
     """
     if heads is None:
         return None
-    groups = [torch.unique(each // share) for each in heads]
-    return [(each[:, None] * size + torch.arange(size)).flatten() for each in groups]
+    groups = {part: torch.unique(each // share) for part, each in heads.items()}
+    within = torch.arange(size)
+    return {part: (each[:, None] * size + within).flatten() for part, each in groups.items()}
 
 
-def _listed(option: str, wish: Any, blocks: int, total: int, share: int) -> list[Tensor]:
+def _listed(
+    option: str, wish: Any, blocks: int, where: str, total: int, share: int
+) -> list[Tensor]:
     lists = [list(each) for each in wish] if isinstance(wish, Sequence) else []
     fit = all(
         each == sorted(set(each)) and each and 0 <= each[0] <= each[-1] < total for each in lists
@@ -124,16 +130,18 @@ def _listed(option: str, wish: Any, blocks: int, total: int, share: int) -> list
     if len(lists) != blocks or not (fit and alike and together):
         groups = f", in whole groups of {share}" if share > 1 else ""
         raise ModelError(
-            f"{option}: what stays is said by how many, or for each of {blocks} blocks by as many "
-            f"rising numbers from 0 to {total - 1}{groups}, got {str(wish)[:100]}."
+            f"{option}: what stays is said by how many, or for each of {blocks} {where} by as "
+            f"many rising numbers from 0 to {total - 1}{groups}, got {str(wish)[:100]}."
         )
     return [torch.tensor(each) for each in lists]
 
 
-def _block(name: str) -> int:
-    """The number of the block that a parameter is in.
+def _part(name: str, parts: Mapping[str, Any]) -> str:
+    """The part that a parameter is in, of those given by path.
 
-    >>> _block("encoder.layer.3.output.dense.weight")
-    3
+    >>> _part("layers.3.mlp.up_proj.weight", {"layers.3.mlp": 0})
+    'layers.3.mlp'
     """
-    return next(int(word) for word in name.split(".") if word.isdigit())
+    while name and name not in parts:
+        name = name.rpartition(".")[0]
+    return name

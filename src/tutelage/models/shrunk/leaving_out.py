@@ -22,7 +22,7 @@ from tutelage.models.shrunk.calibration import (
     hidden_in,
     real_tokens,
 )
-from tutelage.models.shrunk.pretrained import pretrained_in
+from tutelage.models.shrunk.pretrained import described_in
 from tutelage.models.shrunk.stacks import stacks_of
 
 
@@ -37,7 +37,7 @@ def loss_left_out(model: nn.Module, batches: Iterable[Batch] | None) -> dict[str
     A pass over the batches is needed for each block, so a few batches must do.
 
     Args:
-        model: Any model with a `torch.nn.ModuleList` of equal blocks; it stays as it is.
+        model: Any model with equal blocks (`stacks_of`); it stays as it is.
         batches: What it is asked. Positions count where ``mask`` says so, or where there is no
             padding.
 
@@ -50,11 +50,15 @@ def loss_left_out(model: nn.Module, batches: Iterable[Batch] | None) -> dict[str
         DataError: There are no batches.
     """
     found = calibration(batches, "left_out")
-    inner = pretrained_in(model)
+    inner = described_in(model)
     stacks = stacks_of(model if inner is None else inner)
     places = [(path, number) for path, blocks in stacks.items() for number in range(len(blocks))]
     left: list[tuple[str, int]] = []
-    looks = {stacks[path][number]: _skip((path, number), left) for path, number in places}
+    looks = {
+        block: _skip((path, number), left)
+        for path, blocks in stacks.items()
+        for number, block in enumerate(blocks.values())
+    }
     losses = dict.fromkeys(places, 0.0)
     count = 0
     with asking(model, looks) as ask:
@@ -111,4 +115,5 @@ def _counted(batch: Batch, answer: Tensor) -> Tensor:
     mask = batch.mask
     if mask is not None and mask.shape == answer.shape[:-1]:
         return mask.to(answer.device)
-    return real_tokens(batch, answer)
+    asked_twice = isinstance(batch.inputs, Mapping) and "decoder_input_ids" in batch.inputs
+    return real_tokens(batch, answer, decoder=asked_twice)

@@ -13,8 +13,9 @@ from torch import nn
 
 from tutelage.core.errors import ModelError, suggest
 from tutelage.core.quiet import quietly
-from tutelage.models.shrunk.pretrained import library, pretrained_in
+from tutelage.models.shrunk.pretrained import described_in, library
 from tutelage.models.shrunk.stacks import stacks_of
+from tutelage.models.zoo.gpt import GPT
 from tutelage.models.zoo.parts import fraction
 from tutelage.models.zoo.parts import whole as whole_number
 
@@ -125,14 +126,14 @@ def targets_of(model: nn.Module, targets: Sequence[str] | None) -> list[str]:
         ['body.0.0', 'body.1.0']
     """
     if targets is None:
-        inner = pretrained_in(model)
+        inner = described_in(model)
         base = "" if inner is None or inner is model else _path_of(model, inner) + "."
         found = stacks_of(model if inner is None else inner, least=1)
-        stacks = [f"{base}{path}." for path in found]
+        blocks = tuple(f"{base}{path}." for stack in found.values() for path in stack)
         return [
             path
             for path, module in model.named_modules()
-            if isinstance(module, nn.Linear) and path.startswith(tuple(stacks))
+            if isinstance(module, nn.Linear) and f"{path}.".startswith(blocks)
         ]
     if isinstance(targets, str) or not targets:
         raise ModelError(f"lora: targets must be a list of ends of paths, got {targets!r}.")
@@ -165,8 +166,10 @@ def _ending(
 
 def _heads(model: nn.Module) -> list[nn.Module]:
     """The output layer, and embeddings that share its weight."""
-    inner = pretrained_in(model)
-    head: Any = None if inner is None else inner.get_output_embeddings()
+    inner = described_in(model)
+    head: Any = inner.linear if isinstance(inner, GPT) else None
+    if inner is not None and head is None:
+        head = inner.get_output_embeddings()
     if head is None:
         return []
     weight = getattr(head, "weight", head)

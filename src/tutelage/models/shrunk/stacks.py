@@ -6,16 +6,22 @@ from typing import Any
 from torch import nn
 
 from tutelage.core.errors import ModelError, suggest
+from tutelage.models.zoo.gpt import GPT
 
 Keep = int | Sequence[int] | Mapping[str, Any]
 """How many blocks stay, or which; or either, by stack."""
 
 
-def stacks_of(model: nn.Module, least: int = 2) -> dict[str, nn.ModuleList]:
-    """Lists of at least ``least`` equal blocks, by path; lists inside of blocks are none of them.
+Stack = Mapping[str, nn.Module]
+"""Blocks in their order, by path."""
+
+
+def stacks_of(model: nn.Module, least: int = 2) -> dict[str, Stack]:
+    """Rows of at least ``least`` equal blocks, by path; rows inside of blocks are none of them.
 
     Blocks are equal where they are of one class and what they all have is of one shape: T5's first
-    block has a bias that the others have not.
+    block has a bias that the others have not. They stand in a `torch.nn.ModuleList`; those of the
+    zoo's gpt, ``layer1`` and so on, are found under the name ``layers``.
 
     Raises:
         ModelError: There is none.
@@ -25,12 +31,20 @@ def stacks_of(model: nn.Module, least: int = 2) -> dict[str, nn.ModuleList]:
         >>> list(stacks_of(nn.ModuleDict({"body": body, "head": nn.Linear(4, 2)})))
         ['body']
     """
-    found: dict[str, nn.ModuleList] = {}
+    found: dict[str, Stack] = {}
     for path, module in model.named_modules():
-        if any(path.startswith(f"{outer}.") for outer in found):
+        if any(path.startswith(f"{block}.") for stack in found.values() for block in stack):
             continue
-        if isinstance(module, nn.ModuleList) and len(module) >= least and _equal(module):
-            found[path] = module
+        base = f"{path}." if path else ""
+        if isinstance(module, GPT):
+            at, names = f"{base}layers", module.blocks
+        elif isinstance(module, nn.ModuleList):
+            at, names = path, tuple(map(str, range(len(module))))
+        else:
+            continue
+        stack = {f"{base}{name}": module.get_submodule(name) for name in names}
+        if len(stack) >= least and _equal(list(stack.values())):
+            found[at] = stack
     if not found:
         raise ModelError(
             f"{type(model).__name__} has no ModuleList of {least} or more equal blocks: give a "
@@ -44,7 +58,7 @@ def is_decoder(path: str) -> bool:
     return "decoder" in path.split(".")
 
 
-def by_stack(stacks: Mapping[str, nn.ModuleList], keep: Keep) -> dict[str, int | list[int]]:
+def by_stack(stacks: Mapping[str, Stack], keep: Keep) -> dict[str, int | list[int]]:
     """For each stack that is to change: how many blocks stay, or which.
 
     Args:
@@ -56,7 +70,8 @@ def by_stack(stacks: Mapping[str, nn.ModuleList], keep: Keep) -> dict[str, int |
         ModelError: A name is none of a stack or of several, or a number is out of range.
 
     Example:
-        >>> stacks = {"encoder.block": nn.ModuleList([nn.ReLU()] * 4)}
+        >>> body = nn.ModuleList([nn.Linear(4, 4) for _ in range(4)])
+        >>> stacks = stacks_of(nn.ModuleDict({"encoder": nn.ModuleDict({"block": body})}))
         >>> by_stack(stacks, {"encoder": 2}), by_stack(stacks, [0, 3])
         ({'encoder.block': 2}, {'encoder.block': [0, 3]})
     """
@@ -69,7 +84,7 @@ def by_stack(stacks: Mapping[str, nn.ModuleList], keep: Keep) -> dict[str, int |
     return {path: _checked(path, len(stacks[path]), value) for path, value in wanted.items()}
 
 
-def _path_of(stacks: Mapping[str, nn.ModuleList], name: object) -> str:
+def _path_of(stacks: Mapping[str, Stack], name: object) -> str:
     if name in stacks:
         return str(name)
     near = [path for path in stacks if name in path.split(".")]
@@ -98,7 +113,7 @@ def _checked(path: str, total: int, keep: Any) -> int | list[int]:
     )
 
 
-def _equal(blocks: nn.ModuleList) -> bool:
+def _equal(blocks: Sequence[nn.Module]) -> bool:
     if len({type(block) for block in blocks}) > 1:
         return False
     shapes = [{name: p.shape for name, p in block.named_parameters()} for block in blocks]

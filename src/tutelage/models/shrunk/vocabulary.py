@@ -1,6 +1,5 @@
 """Students with fewer tokens: smaller embeddings and head, and the map between both numberings."""
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,13 @@ from torch import Tensor, nn
 from tutelage.core.errors import DataError, ModelError
 from tutelage.models.shrunk.families import family_of
 from tutelage.models.shrunk.kept import Kept, cut_state
-from tutelage.models.shrunk.pretrained import instead, pretrained_in, rebuilt
+from tutelage.models.shrunk.pretrained import (
+    described_in,
+    description_of,
+    instead,
+    rebuilt,
+    said_in,
+)
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,14 @@ class TokenMap:
 
 
 def fewer_tokens(model: nn.Module, keep: Iterable[int]) -> tuple[nn.Module, TokenMap]:
-    """A copy of a Llama-like or BERT-like model that knows only some tokens.
+    """A copy of a model of a known family that knows only some tokens.
 
     Tokens that the configuration names (beginning, end, padding) are kept always, and their
     numbers in it follow. The rows of embeddings and head stay as they were, so the probabilities of
     kept tokens are the old ones divided by their sum.
 
     Args:
-        model: A transformers model, or a module with one inside; it stays as it is.
+        model: A transformers model or gpt, or a module with one inside; it stays as it is.
         keep: Numbers of tokens, in any order.
 
     Returns:
@@ -88,13 +93,13 @@ def fewer_tokens(model: nn.Module, keep: Iterable[int]) -> tuple[nn.Module, Toke
     Raises:
         ModelError: The family is not known, or a number is no token's.
     """
-    inner = pretrained_in(model)
+    inner = described_in(model)
     family = family_of(model if inner is None else inner)
-    config = copy.deepcopy(inner.config)
-    tokens = TokenMap(torch.tensor(_numbers(config, keep)), int(config.vocab_size))
+    config, called = description_of(inner), family.names["vocabulary"]
+    tokens = _map(config, keep, family.size(config, "vocabulary"))
     kept = Kept(vocabulary=tokens.kept)
     state = cut_state(inner, family, kept)
-    config.vocab_size = len(tokens.kept)
+    setattr(config, called, len(tokens.kept))
     _rename(config, tokens)
     student = rebuilt(inner, config, state)
     if getattr(student, "generation_config", None) is not None:
@@ -102,9 +107,8 @@ def fewer_tokens(model: nn.Module, keep: Iterable[int]) -> tuple[nn.Module, Toke
     return instead(model, inner, student), tokens
 
 
-def _numbers(config: Any, keep: Iterable[int]) -> list[int]:
+def _map(config: Any, keep: Iterable[int], size: int) -> TokenMap:
     asked = list(keep)
-    size = int(config.vocab_size)
     for number in asked:
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < size:
             raise ModelError(f"keep: got {number!r}, and tokens have numbers from 0 to {size - 1}.")
@@ -112,13 +116,13 @@ def _numbers(config: Any, keep: Iterable[int]) -> list[int]:
     chosen = sorted({*asked, *(number for number in named if 0 <= number < size)})
     if len(chosen) < 2:
         raise ModelError(f"keep: a vocabulary has at least two tokens, got {chosen}.")
-    return chosen
+    return TokenMap(torch.tensor(chosen), size)
 
 
 def _named(config: Any) -> dict[str, list[int]]:
     """Numbers of tokens in a configuration, by key."""
     found: dict[str, list[int]] = {}
-    for key, value in config.to_dict().items():
+    for key, value in said_in(config).items():
         numbers = value if isinstance(value, list) else [value]
         whole = all(isinstance(number, int) for number in numbers)
         if key.endswith(("_token_id", "suppress_tokens")) and whole and numbers:

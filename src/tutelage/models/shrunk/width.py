@@ -1,18 +1,19 @@
 """Students that begin as their teacher with fewer heads, inner units and hidden channels."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ModelError
 from tutelage.models.shrunk.activations import WidthScores, head_size, width_scores
-from tutelage.models.shrunk.families import Family, family_of
+from tutelage.models.shrunk.families import alike, family_of, kind_of, readers_of
+from tutelage.models.shrunk.family import Family
 from tutelage.models.shrunk.kept import Kept, Units, Wish, cut_state, rows_of_heads, units
 from tutelage.models.shrunk.odd_heads import say_head_size
-from tutelage.models.shrunk.pretrained import instead, pretrained_in, rebuilt
+from tutelage.models.shrunk.pretrained import described_in, description_of, instead, rebuilt
 
 
 def narrower(
@@ -24,22 +25,27 @@ def narrower(
     batches: Iterable[Batch] | None = None,
     rescale: bool = True,
 ) -> nn.Module:
-    r"""A copy of a Llama-like or BERT-like model with smaller tensors.
+    r"""A copy of a model of a known family with smaller tensors.
 
     Parts that matter least by `width_scores` are left out: heads and inner units by block, hidden
     channels everywhere. Where keys and values have fewer heads than queries, whole groups go, and
-    a group matters as much as its heads of queries in sum.
+    a group matters as much as its heads of queries in sum. T5 learns a bias of positions for each
+    head in the first block of a stack, and all blocks of it add this: so its self-attentions keep
+    the same heads, which matter as much as in all of them in sum; attention across is free.
 
     With fewer channels, normalisation by the root of the mean square sees another mean. So its
     weights are multiplied by the root of the ratio of the mean squares before and after, measured
     on the batches, and its epsilon by H / H'; with this, leaving out channels that are zero changes
-    nothing. Minitron leaves them as they are (``rescale=False``). Layer normalisation also
-    subtracts a mean, which no weight can make up for: it stays as it is.
+    nothing. A T5 whose head is its embedding divides what this reads by the root of H; the last
+    normalisation makes up for that, too. Minitron leaves them as they are (``rescale=False``).
+    Layer normalisation also subtracts a mean, which no weight can make up for: it stays as it is.
 
     Args:
-        model: A transformers model, or a module with one inside; it stays as it is.
+        model: A transformers model or gpt, or a module with one inside; it stays as it is.
         heads: How many heads of queries each block keeps, or which, for each block a rising list.
-        mlp: How many inner units, or which.
+            Of a T5: for the self-attention of each stack, and for each attention across, in the
+            order in which the model has them.
+        mlp: How many inner units, or which; the encoder's blocks come first.
         width: How many hidden channels, or which.
         batches: What the model is looked at on; not needed where all is said by number.
         rescale: As above.
@@ -47,13 +53,13 @@ def narrower(
     Returns:
         A model of the same class that shares no tensor with the first; all its parameters can be
         trained. A BERT whose heads do not make up its hidden size any more is opened from a folder
-        by `open_folder`.
+        by `open_folder`, and in recipes as ``hf:FOLDER``.
 
     Raises:
         ModelError: The family is not known, or a number does not fit.
         DataError: Batches are needed and not there.
     """
-    inner = pretrained_in(model)
+    inner = described_in(model)
     family = family_of(model if inner is None else inner)
     if heads is None and mlp is None and width is None:
         raise ModelError("narrower needs a number of heads, mlp units or width, got none of them.")
@@ -65,33 +71,50 @@ def narrower(
     config = _described(inner, family, kept)
     if kept.hidden is not None and family.scaled and rescale:
         assert scores is not None
-        _rescale(state, config, kept.hidden, scores)
+        _rescale(state, config, family, kept.hidden, scores)
     return instead(model, inner, rebuilt(inner, config, state))
 
 
 def _kept(
     inner: Any, family: Family, heads: Wish, mlp: Wish, width: Any, scores: WidthScores | None
 ) -> Kept:
-    config, size = inner.config, head_size(inner)
-    blocks, total = config.num_hidden_layers, config.num_attention_heads
-    groups = config.num_key_value_heads if family.grouped else total
-    share = total // groups
-    queries: Units = None
-    if heads is not None:
-        asked = None if scores is None else _by_group(scores.heads, share)
-        queries = units("heads", heads, blocks, total, asked, share)
+    described, size = description_of(inner), head_size(inner)
+    total = family.size(described, "heads")
+    share = total // family.size(described, "groups") if family.grouped else 1
+    attentions, networks = readers_of(family, inner)
+    together = alike(family, attentions)
+    asked = (
+        None if scores is None else _by_group(_summed(scores.heads, attentions, together), share)
+    )
+    where = "attentions" if family.alike else "blocks"
+    chosen = units("heads", heads, len(together), total, asked, share, where)
+    queries = _by_part(together, chosen)
     inside = None if scores is None else scores.neurons
-    neurons = units("mlp", mlp, blocks, config.intermediate_size, inside)
+    most = family.size(described, "neurons")
+    neurons = units("mlp", mlp, len(networks), most, inside)
     channels = None if scores is None else scores.channels[None]
     wish: Wish = width if width is None or isinstance(width, int) else [width]
-    hidden = units("width", wish, 1, config.hidden_size, channels)
+    hidden = units("width", wish, 1, family.size(described, "hidden"), channels)
     return Kept(
         hidden=None if hidden is None else hidden[0],
         heads=queries,
-        neurons=neurons,
+        neurons=_by_part([[part] for part in networks], neurons),
         queries=rows_of_heads(queries, size),
         groups=rows_of_heads(queries, size, share),
     )
+
+
+def _summed(scores: Tensor, parts: Iterable[str], together: Sequence[Sequence[str]]) -> Tensor:
+    """Scores ``(L, A)`` of parts, summed over those that go together."""
+    row = {part: number for number, part in enumerate(parts)}
+    return torch.stack([scores[[row[part] for part in some]].sum(0) for some in together])
+
+
+def _by_part(together: Sequence[Sequence[str]], chosen: list[Tensor] | None) -> Units:
+    if chosen is None:
+        return None
+    pairs = zip(together, chosen, strict=True)
+    return {part: each for parts, each in pairs for part in parts}
 
 
 def _by_group(heads: Tensor, share: int) -> Tensor:
@@ -100,32 +123,41 @@ def _by_group(heads: Tensor, share: int) -> Tensor:
 
 
 def _described(inner: Any, family: Family, kept: Kept) -> Any:
-    config, size = copy.deepcopy(inner.config), head_size(inner)
-    before, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", 0)
+    config, size, names = description_of(inner), head_size(inner), family.names
+    before = family.size(config, "heads")
     if kept.hidden is not None:
-        config.hidden_size = len(kept.hidden)
+        setattr(config, names["hidden"], len(kept.hidden))
     if kept.neurons is not None:
-        config.intermediate_size = len(kept.neurons[0])
-    heads = before if kept.heads is None else len(kept.heads[0])
-    config.num_attention_heads = heads
-    if family.grouped:
-        config.head_dim = size
-        config.num_key_value_heads = groups * heads // before
-        if config.hidden_size % heads:
-            raise ModelError(
-                f"width: models of kind {config.model_type!r} need a hidden size that their number "
-                f"of heads divides, got {config.hidden_size} for {heads} heads: take "
-                f"{config.hidden_size - config.hidden_size % heads}."
-            )
+        setattr(config, names["neurons"], len(next(iter(kept.neurons.values()))))
+    heads = before if kept.heads is None else len(next(iter(kept.heads.values())))
+    setattr(config, names["heads"], heads)
+    if "size" in names:
+        setattr(config, names["size"], size)
     else:
         say_head_size(config, size)
+    if family.grouped:
+        groups, hidden = family.size(config, "groups"), family.size(config, "hidden")
+        setattr(config, names["groups"], groups * heads // before)
+        if hidden % heads:
+            raise ModelError(
+                f"width: models of kind {kind_of(inner)!r} need a hidden size that their number of "
+                f"heads divides, got {hidden} for {heads} heads: take {hidden - hidden % heads}."
+            )
     return config
 
 
-def _rescale(state: dict[str, Tensor], config: Any, kept: Tensor, scores: WidthScores) -> None:
+def _rescale(
+    state: dict[str, Tensor], config: Any, family: Family, kept: Tensor, scores: WidthScores
+) -> None:
+    channels = len(next(iter(scores.energy.values())))
+    divided = getattr(config, "scale_decoder_outputs", False) and "lm_head.weight" in state
     for path, energy in scores.energy.items():
-        before, after = energy.mean(), energy[kept].mean()
+        factor = 1.0
+        before, after = float(energy.mean()), float(energy[kept].mean())
         if before > 0 and after > 0:
-            weight = state[f"{path}.weight"]
-            state[f"{path}.weight"] = weight * float((after / before).sqrt())
-    config.rms_norm_eps = config.rms_norm_eps * len(next(iter(scores.energy.values()))) / len(kept)
+            factor = (after / before) ** 0.5
+        if divided and path == family.divided:
+            factor *= (len(kept) / channels) ** 0.5
+        state[f"{path}.weight"] = state[f"{path}.weight"] * factor
+    eps = family.names["eps"]
+    setattr(config, eps, getattr(config, eps) * channels / len(kept))

@@ -1,124 +1,28 @@
 """Language models that read from left to right.
 
 LLaMA: Open and Efficient Foundation Language Models, Touvron et al., 2023 (arXiv 2302.13971).
-Query heads share keys and values as in GQA: Training Generalized Multi-Query Transformer Models
-from Multi-Head Checkpoints, Ainslie et al., 2023 (arXiv 2305.13245).
 """
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.core.errors import ModelError
 from tutelage.core.registry import register
 from tutelage.models.documents import causal_view, positions_of
+from tutelage.models.zoo.gpt_blocks import Block, Sizes
 from tutelage.models.zoo.key_values import KeyValues
 from tutelage.models.zoo.parts import Network, fraction, one_of, whole
-from tutelage.models.zoo.rotary import Turns, turned, turns
-
-
-class _Attention(nn.Module):
-    """Attention to what was before: ``(N, T, D)`` to ``(N, T, D)``."""
-
-    def __init__(self, layer: int, width: int, heads: int, kv_heads: int, dropout: float):
-        super().__init__()
-        size = width // heads
-        self.layer, self.size, self.dropout = layer, size, dropout
-        self.num_key_value_groups = heads // kv_heads
-        self.queries = nn.Linear(width, heads * size, bias=False)
-        self.keys = nn.Linear(width, kv_heads * size, bias=False)
-        self.values = nn.Linear(width, kv_heads * size, bias=False)
-        self.out = nn.Linear(heads * size, width, bias=False)
-
-    def forward(
-        self, tokens: Tensor, by: Turns, view: Tensor | None, cache: KeyValues | None
-    ) -> Tensor:
-        """What every token gathered from those it sees."""
-        # (N, T, heads * d) -> (N, heads, T, d)
-        query, key, value = (
-            part(tokens).unflatten(-1, (-1, self.size)).transpose(1, 2)
-            for part in (self.queries, self.keys, self.values)
-        )
-        query, key = turned(query, by), turned(key, by)
-        if cache is not None:
-            key, value = cache.put(self.layer, key, value)
-        key, value = (self._shared(part) for part in (key, value))
-        gathered = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=view,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=view is None and bool(query.shape[2] > 1),
-        )
-        out: Tensor = self.out(gathered.transpose(1, 2).flatten(2))
-        return out
-
-    def _shared(self, states: Tensor) -> Tensor:
-        """Each key or value head, once for every query head that it serves."""
-        times = self.num_key_value_groups
-        if times == 1:
-            return states
-        return states.unsqueeze(2).expand(-1, -1, times, -1, -1).flatten(1, 2)
-
-
-class _Gated(nn.Module):
-    """SwiGLU (Shazeer, 2020, arXiv 2002.05202): a two-layer network with a gate."""
-
-    def __init__(self, width: int, inner: int):
-        super().__init__()
-        self.gate = nn.Linear(width, inner, bias=False)
-        self.up = nn.Linear(width, inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.down(F.silu(self.gate(tokens)) * self.up(tokens))
-        return out
-
-
-class _Plain(nn.Module):
-    """A two-layer network with GELU."""
-
-    def __init__(self, width: int, inner: int):
-        super().__init__()
-        self.up = nn.Linear(width, inner, bias=False)
-        self.down = nn.Linear(inner, width, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.down(F.gelu(self.up(tokens)))
-        return out
-
-
-class _Block(nn.Module):
-    """Attention, then a two-layer network, each on normalised tokens and added to them."""
-
-    def __init__(self, attention: _Attention, mlp: nn.Module, width: int, dropout: float):
-        super().__init__()
-        self.norm1 = nn.RMSNorm(width, eps=1e-5)
-        self.attention = attention
-        self.norm2 = nn.RMSNorm(width, eps=1e-5)
-        self.mlp = mlp
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, tokens: Tensor, by: Turns, view: Tensor | None, cache: KeyValues | None
-    ) -> Tensor:
-        tokens = tokens + self.dropout(self.attention(self.norm1(tokens), by, view, cache))
-        out: Tensor = tokens + self.dropout(self.mlp(self.norm2(tokens)))
-        return out
+from tutelage.models.zoo.rotary import turns
 
 
 class GPT(Network):
     """A decoder of token numbers: ``embed``, ``layer1`` ..., ``norm`` and ``linear``, the head.
 
     Args:
-        modules: As made by `gpt`.
-        sizes: ``width``, ``layers``, ``heads``, ``kv_heads``, ``inner`` and ``length``.
-        base: Of the rotary positions.
+        sizes: All that it is made by, and its attribute of that name; weights are drawn anew.
     """
 
     takes_names = True
@@ -126,11 +30,18 @@ class GPT(Network):
     norm: nn.RMSNorm
     linear: nn.Linear
 
-    def __init__(self, modules: Mapping[str, nn.Module], sizes: Mapping[str, int], base: float):
-        blocks = tuple(name for name in modules if name.startswith("layer"))
+    def __init__(self, sizes: Sizes):
+        blocks = tuple(f"layer{number + 1}" for number in range(sizes.layers))
+        modules: dict[str, nn.Module] = {"embed": nn.Embedding(sizes.classes, sizes.width)}
+        modules |= {name: Block(number, sizes) for number, name in enumerate(blocks)}
+        modules["norm"] = nn.RMSNorm(sizes.width, eps=sizes.eps)
+        modules["linear"] = nn.Linear(sizes.width, sizes.classes, bias=False)
         super().__init__(modules, ("embed", *blocks))
-        self.sizes, self.base, self._blocks = dict(sizes), base, blocks
-        self.vocabulary = self.embed.num_embeddings
+        self.sizes, self.blocks = sizes, blocks
+        self.vocabulary = sizes.classes
+        _initialise(self, sizes.layers)
+        if sizes.tied:
+            self.linear.weight = self.embed.weight
 
     def forward(
         self,
@@ -152,9 +63,9 @@ class GPT(Network):
             ``(N, T, classes)``.
         """
         past, now = 0 if cache is None else cache.length, input_ids.shape[1]
-        if past + now > self.sizes["length"]:
+        if past + now > self.sizes.length:
             raise ModelError(
-                f"this gpt reads {self.sizes['length']} tokens, and got {past + now}: cut them, or "
+                f"this gpt reads {self.sizes.length} tokens, and got {past + now}: cut them, or "
                 "make it with a larger length."
             )
         packed = position_ids if cache is None else None
@@ -163,7 +74,7 @@ class GPT(Network):
             position_ids = positions_of(attention_mask)[:, past:]
         elif position_ids is None:
             position_ids = torch.arange(past, past + now, device=input_ids.device)[None]
-        by = turns(position_ids, self.sizes["width"] // self.sizes["heads"], self.base)
+        by = turns(position_ids, self.sizes.head_size, self.sizes.base)
         try:
             tokens = self.embed(input_ids)
         except IndexError as error:
@@ -171,7 +82,7 @@ class GPT(Network):
                 f"a token is number {int(input_ids.max())}, and this gpt knows "
                 f"{self.vocabulary}: give it the tokenizer's size as classes."
             ) from error
-        for block in self._blocks:
+        for block in self.blocks:
             tokens = self.get_submodule(block)(tokens, by, view, cache)
         if cache is not None:
             cache.read(now)
@@ -234,21 +145,23 @@ def gpt(
     if heads % whole("kv_heads", kv_heads):
         raise ModelError(f"gpt: kv_heads ({kv_heads}) must divide heads ({heads}).")
     one_of("activation", activation, ("swiglu", "gelu"))
-    gated, rate = activation == "swiglu", fraction("dropout", dropout)
-    inner = _inner(width, (8 / 3 if gated else 4.0) if mlp is None else mlp)
-    modules: dict[str, nn.Module] = {"embed": nn.Embedding(whole("classes", classes), width)}
-    for number in range(whole("layers", layers)):
-        attention = _Attention(number, width, heads, kv_heads, rate)
-        inside = _Gated(width, inner) if gated else _Plain(width, inner)
-        modules[f"layer{number + 1}"] = _Block(attention, inside, width, rate)
-    modules |= {"norm": nn.RMSNorm(width, eps=1e-5)}
-    modules["linear"] = nn.Linear(width, classes, bias=False)
-    sizes = {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads}
-    network = GPT(modules, sizes | {"inner": inner, "length": whole("length", length)}, base)
-    _initialise(network, layers)
-    if tied:
-        network.linear.weight = network.embed.weight
-    return network
+    gated = activation == "swiglu"
+    return GPT(
+        Sizes(
+            classes=whole("classes", classes),
+            width=width,
+            layers=whole("layers", layers),
+            heads=heads,
+            kv_heads=kv_heads,
+            head_size=width // heads,
+            inner=_inner(width, (8 / 3 if gated else 4.0) if mlp is None else mlp),
+            length=whole("length", length),
+            gated=gated,
+            tied=tied,
+            dropout=fraction("dropout", dropout),
+            base=base,
+        )
+    )
 
 
 def _inner(width: int, factor: float) -> int:
