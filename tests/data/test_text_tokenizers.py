@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from text_samples import HARD, TEXT, byte_level, hf_folder, with_fallback, word_pieces
+from text_samples import CHATML, HARD, TEXT, byte_level, hf_folder, with_fallback, word_pieces
 
 from tutelage.core.errors import DataError, RecipeError
 from tutelage.core.text import TextTokenizer
@@ -144,6 +144,20 @@ def test_merges_are_learnt_alike_every_time_and_kept_in_a_file(tmp_path):
     assert again.encode(TEXT) == one.encode(TEXT)
     smaller = tokenizer_of({"bpe": {"size": 270}}, [TEXT])
     assert smaller.size == 270 < one.size <= 320  # fewer where no pair is met twice
+
+
+def test_a_folder_for_transformers_keeps_ends_filling_and_template(tmp_path):
+    words = {"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<|im_start|>"}
+    model = hf_folder(tmp_path / "model", byte_level(), CHATML, **words)
+    for written in ({"bpe": {"size": 300}}, {"hf": {"path": model}}):
+        one = tokenizer_of(written, [TEXT])
+        name = next(iter(written))
+        again = tokenizer_of({"hf": {"path": str(one.save_folder(tmp_path / name))}})
+        assert (again.begin, again.end, again.padding) == (one.begin, one.end, one.padding)
+        assert again.encode(TEXT) == one.encode(TEXT)
+        assert (again.render is None) == (one.render is None)
+    said = [("user", "a"), ("assistant", "b")]
+    assert again.render(said, False) == one.render(said, False)
 
 
 def test_no_text_can_end_a_document_by_spelling_the_end_token(tokenizers):

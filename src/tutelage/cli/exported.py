@@ -14,8 +14,10 @@ def export(
     to: Annotated[
         list[str],
         typer.Option(
-            help="A format. May be repeated.",
-            metavar="onnx|openvino|openvino_int8|torch|executorch",
+            "--to",
+            "--format",
+            help="A format. May be repeated. GGUF is for language models.",
+            metavar="onnx|openvino|openvino_int8|torch|executorch|gguf|gguf_f16|gguf_bf16|gguf_q8_0",
             show_default=False,
         ),
     ],

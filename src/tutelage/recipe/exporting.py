@@ -13,9 +13,10 @@ from tutelage.deployment.formats.formats import FORMATS, format_named
 from tutelage.deployment.parity import Parity
 from tutelage.deployment.placing import sweep
 from tutelage.evaluation.costs.bench import shipped_bytes
+from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.models import Observed
-from tutelage.recipe.candidates import candidate
+from tutelage.recipe.candidates import candidate, untried
 from tutelage.recipe.evaluating import plain
 from tutelage.recipe.reading import Data
 from tutelage.recipe.shelf import Shelf, data_of
@@ -23,7 +24,9 @@ from tutelage.recipe.shelf import Shelf, data_of
 _COMPARED = 64  # validation examples that a float32 file is compared on
 _CALIBRATION = 256  # training examples that ranges of int8 are found on
 _CHECKED = 2000  # validation examples that the loss of int8 is measured on
+_ROWS = 8  # validation rows of text, whose logits are larger
 _OF_ONNX = ("openvino", "openvino_int8")
+_OF_TEXT = ("onnx", *(name for name in FORMATS if name.startswith("gguf")))
 
 
 def export_words(
@@ -78,7 +81,10 @@ def export_words(
     told("loading")
     shelf, asked = Shelf(), _asked(plain(data) if data is not None else None, model)
     splits = data_of(asked, shelf)
-    found = candidate("student", words, splits, shelf)
+    text = reads_tokens(splits.validation)
+    for each in formats:
+        _refuse_text(each.name, text, splits.name)
+    found = (untried if text else candidate)("student", words, splits, shelf)
     made = []
     for each in formats:
         told(f"exporting to {each.name}")
@@ -118,8 +124,8 @@ def _export(
     name: str, model: Observed | OnnxModel, splits: Splits, path: Path, source: str
 ) -> dict[str, Any]:
     names = tuple(splits.classes)
-    count = min(_COMPARED, len(splits.validation))
-    examples = splits.validation.batch(torch.arange(count))
+    most = _ROWS if reads_tokens(splits.validation) else _COMPARED
+    examples = splits.validation.batch(torch.arange(min(most, len(splits.validation))))
     if name == "openvino_int8":
         from tutelage.deployment.formats.openvino_int8 import export_openvino_int8
 
@@ -138,13 +144,43 @@ def _export(
             "examples": agreed.examples,
             "accuracy_loss": None if loss is None else [loss.mean, loss.low, loss.high],
         }
-    parity = _exporter(name)(model, examples, path, names=names, source=source)
+    if name.startswith("gguf"):
+        parity = _gguf(name, model, splits, path, source)
+    else:
+        parity = _exporter(name)(model, examples, path, names=names, source=source)
     return {
         "max_difference": parity.max_difference,
         "equal_top1": parity.equal_top1,
         "examples": parity.examples,
         "accuracy_loss": None,
     }
+
+
+def _refuse_text(name: str, text: bool, data: str) -> None:
+    """Raise where a format is not for data of this kind."""
+    if name.startswith("gguf") and not text:
+        raise ExportError(
+            f"{name} is for language models, and {data} is no text whose next tokens are foreseen: "
+            "give a run on text."
+        )
+    if text and name not in _OF_TEXT:
+        raise ExportError(
+            f"{name} is for models that answer with classes, and {data} is text: export to "
+            f"{', '.join(_OF_TEXT)}."
+        )
+
+
+def _gguf(
+    name: str, model: Observed | OnnxModel, splits: Splits, path: Path, source: str
+) -> Parity:
+    from tutelage.deployment.formats.gguf import export_gguf
+
+    examples = splits.validation.batch(torch.arange(min(_ROWS, len(splits.validation))))
+    tokenizer = getattr(splits.validation, "tokenizer", None)
+    if tokenizer is None or isinstance(model, OnnxModel):
+        raise ExportError(f"{name} needs the torch model and the data's tokenizer: name a run.")
+    kind = name.removeprefix("gguf").lstrip("_") or "f32"
+    return export_gguf(model, examples, path, tokenizer, kind=kind, source=source)
 
 
 def _exporter(name: str) -> Callable[..., Parity]:

@@ -36,6 +36,8 @@ class LibraryTokenizer:
         literal: Whether special tokens that a text spells out are text like any other.
         render: Writes a conversation as the model knows it; None where there is no template.
         origin: Plain data that makes it again; None for the file's content.
+        keep: Writes all files of its model's tokenizer into a folder; None where there is no more
+            than is known here.
 
     Raises:
         DataError: That is no such file.
@@ -53,6 +55,7 @@ class LibraryTokenizer:
         literal: bool = False,
         render: Render | None = None,
         origin: Mapping[str, Any] | None = None,
+        keep: Callable[[Path], object] | None = None,
     ):
         self._library = _read(written, name)
         self.name, self.render, self.literal = name, render, literal
@@ -75,7 +78,7 @@ class LibraryTokenizer:
         self._silent = (
             self.special | {vocabulary[unknown]} if unknown in vocabulary else self.special
         )
-        self._origin = origin
+        self._origin, self._keep = origin, keep
 
     def encode(self, text: str) -> Encoded:
         """A text as tokens, without tokens that begin or end it."""
@@ -109,6 +112,24 @@ class LibraryTokenizer:
         """Write it as a ``tokenizer.json`` that the library, and every tool on it, reads."""
         Path(path).write_text(self._library.to_str(pretty=True), encoding="utf-8")
         return Path(path)
+
+    def save_folder(self, folder: str | Path) -> Path:
+        """Write the files by which transformers knows it, roles of tokens and template too."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        if self._keep is not None:
+            self._keep(place)
+            return place
+        self.save(place / "tokenizer.json")
+        roles = {"bos_token": self.begin, "eos_token": self.end, "pad_token": self.padding}
+        said = {
+            role: self._library.id_to_token(token)
+            for role, token in roles.items()
+            if token is not None
+        }
+        facts = {"tokenizer_class": "PreTrainedTokenizerFast", **said}
+        (place / "tokenizer_config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        return place
 
     def stated(self) -> dict[str, Any]:
         """Plain data that `restored` makes it of again."""

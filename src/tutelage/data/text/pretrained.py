@@ -57,6 +57,7 @@ def hf_tokenizer(texts: Sequence[str], path: str) -> LibraryTokenizer:
         padding=found.pad_token_id,
         render=_render(found, name) if found.chat_template else None,
         origin={"hf": {"path": path}},
+        keep=lambda place: found.save_pretrained(str(place)),
     )
     return made
 

@@ -17,7 +17,8 @@ class Format:
         name: What it is called on the command line.
         file: How the file is called, after the model's name.
         extra: What has to be installed: ``pip install "tutelage[EXTRA]"``; None where nothing.
-        reader: Module and function that open such a file; None for ONNX, which has its own.
+        reader: Module and function that open such a file; None for ONNX, which has its own, and
+            for GGUF, whose runtime is llama.cpp.
     """
 
     name: str
@@ -37,12 +38,18 @@ FORMATS: Mapping[str, Format] = {
         Format("openvino_int8", "-int8.xml", "openvino", _IR),
         Format("torch", ".pt2", None, (f"{_ROOM}.torch_program", "open_program")),
         Format("executorch", ".pte", "edge", (f"{_ROOM}.executorch_file", "open_executorch")),
+        Format("gguf", ".gguf", "hf"),
+        Format("gguf_f16", "-f16.gguf", "hf"),
+        Format("gguf_bf16", "-bf16.gguf", "hf"),
+        Format("gguf_q8_0", "-q8_0.gguf", "hf"),
     )
 }
 """All of them."""
 
-SUFFIXES = tuple(sorted({Path(f"x{one.file}").suffix for one in FORMATS.values()}))
-"""Of files that hold a whole model: ``.onnx``, ``.pt2``, ``.pte``, ``.xml``."""
+SUFFIXES = tuple(
+    sorted({Path(f"x{one.file}").suffix for one in FORMATS.values() if "gguf" not in one.name})
+)
+"""Of files that hold a whole model and answer here: ``.onnx``, ``.pt2``, ``.pte``, ``.xml``."""
 
 
 def format_named(name: str) -> Format:
