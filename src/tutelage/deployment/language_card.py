@@ -6,7 +6,7 @@ from typing import Any
 from tutelage.deployment.card import _again, _licences, _plain, _recipe_name, _slug
 from tutelage.deployment.licences import hub_licence
 from tutelage.evaluation.faces.blocks import as_markdown
-from tutelage.evaluation.faces.language import models, sections
+from tutelage.evaluation.faces.language import models, sections, speed, tasks
 
 _METRICS = {"perplexity": "Perplexity", "nll": "Nats a token", "accuracy": "Next token right"}
 _SHOWN = ("What you gained", "What was lost", "May you ship it?")
@@ -47,12 +47,18 @@ def language_card(
         "Going on with text like that of the data below. What it writes is not checked for truth, "
         "and may repeat what is in its training text, faults and prejudices included.",
         f"## Training\n\n{taught}",
-        "## Evaluation\n\n" + as_markdown([models(report["models"])]),
+        "## Evaluation\n\n" + as_markdown([models(report["models"]), *speed(report)]),
+        *_tasks(report),
         *told,
         _licences(report, licence, teacher_licence, data_licence),
         _again(report),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _tasks(report: Mapping[str, Any]) -> list[str]:
+    found = tasks(report.get("tasks", []))
+    return ["### Tasks\n\n" + as_markdown(found)] if found else []
 
 
 def _head(report: Mapping[str, Any], name: str, licence: str) -> str:

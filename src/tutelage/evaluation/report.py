@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -159,12 +159,21 @@ class Report:
         from tutelage.evaluation.faces.html import page
         from tutelage.evaluation.faces.markdown import markdown
 
-        folder = Path(folder)
-        text = json.dumps(self.figures, indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / "report.json", text + "\n")
-        write_whole(folder / "report.html", page(self.figures))
-        write_whole(folder / "report.md", markdown(self.figures))
-        return self.figures
+        return write_report(Path(folder), self.figures, page, markdown)
+
+
+def write_report(
+    folder: Path,
+    figures: dict[str, Any],
+    page: Callable[[dict[str, Any]], str],
+    markdown: Callable[[dict[str, Any]], str],
+) -> dict[str, Any]:
+    """Write the figures and their faces, each file whole; returns the figures."""
+    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / "report.json", text + "\n")
+    write_whole(folder / "report.html", page(figures))
+    write_whole(folder / "report.md", markdown(figures))
+    return figures
 
 
 def write_whole(path: Path, text: str) -> None:

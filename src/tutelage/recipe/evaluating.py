@@ -33,6 +33,7 @@ from tutelage.evaluation import (
 from tutelage.evaluation.answers import save_answers
 from tutelage.evaluation.examining import examine
 from tutelage.evaluation.gates.judging import gates
+from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.subjects import Subjects
 from tutelage.models import Observed
@@ -139,6 +140,11 @@ def evaluate(
     _check_gates(asked)
     shelf = Shelf()
     data = data_of(asked.data, shelf)
+    if reads_tokens(data.validation):
+        raise RecipeError(
+            f"data: {data.name} is text, and evaluate asks models that know classes: a run on text "
+            "is measured in its own report; name tasks in its recipe (evaluation.tasks)."
+        )
     named = {"student": asked.student, "teacher": asked.teacher, "baseline": asked.baseline}
     found = {
         role: candidate(role, words, data, shelf)

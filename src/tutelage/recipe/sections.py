@@ -11,6 +11,7 @@ from tutelage.recipe.named import Named as Named
 from tutelage.recipe.named import Parts as Parts
 from tutelage.recipe.named import Section as Section
 from tutelage.recipe.named import Share
+from tutelage.recipe.tasked import TextEvaluation as TextEvaluation
 
 
 def _all_different(seeds: list[int]) -> list[int]:
@@ -261,6 +262,7 @@ class Recipe(Section):
             (see `tutelage.evaluation.gates.judging`).
         report: Which parts the proof has: ``standard`` (all that are quick), ``full``, ``none``,
             or a list of names with options (``tutelage methods part`` lists them).
+        evaluation: Tasks and speed of writing, where the data is text.
         outside: Sets the models were never meant for, by name: sources with options, whose test
             split is read, in the data's size and channels.
     """
@@ -285,4 +287,5 @@ class Recipe(Section):
     calibrate: bool = False
     gates: dict[str, Asked] = {}
     report: Parts = [Named(name="standard")]
+    evaluation: TextEvaluation = TextEvaluation()
     outside: dict[str, Name] = {}

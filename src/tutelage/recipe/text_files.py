@@ -48,8 +48,9 @@ def _hugging_face(arms: Arms, student: Observed, target: Path) -> list[str]:
     tokenizer = getattr(arms.plan.splits.validation, "tokenizer", None)
     try:
         with tempfile.TemporaryDirectory() as spare:
-            known = isinstance(tokenizer, LibraryTokenizer)
-            files = tokenizer.save_folder(spare) if known else None
+            files = (
+                tokenizer.save_folder(spare) if isinstance(tokenizer, LibraryTokenizer) else None
+            )
             save_hf(student, target, tokenizer_files=files)
     except (ModelError, NotInstalled) as error:
         return [f"There is no folder in Hugging Face's layout: {error}"]

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from tutelage.core.errors import DataError, ModelError
 from tutelage.core.text import TextTokenizer
 from tutelage.data import Examples
 from tutelage.deployment.language_card import language_card
 from tutelage.evaluation import environment, parameters, torch_latency, weight_bytes
+from tutelage.evaluation.costs.writing import WritingCost, writing_costs
 from tutelage.evaluation.faces.language import terminal
 from tutelage.evaluation.language import (
     LanguageReport,
@@ -18,6 +20,7 @@ from tutelage.evaluation.language import (
     TokenTable,
     read_tokens,
 )
+from tutelage.evaluation.language.asking import ask_all
 from tutelage.evaluation.language.report import LanguageSeed
 from tutelage.evaluation.language.slices import (
     as_part,
@@ -26,17 +29,21 @@ from tutelage.evaluation.language.slices import (
     slices_of,
     token_kinds,
 )
+from tutelage.evaluation.language.writing import reads_at_most, why_silent
 from tutelage.evaluation.report import write_whole
-from tutelage.models import Observed
+from tutelage.models import Observed, seq2seq
 from tutelage.recipe.arms import Desk
 from tutelage.recipe.caching import notes
 from tutelage.recipe.facts import facts_of, macs_of
 from tutelage.recipe.folder import RunFolder
 from tutelage.recipe.outcome import Arms, times, tuned
 from tutelage.recipe.plan import Plan
+from tutelage.recipe.proving import parts
+from tutelage.recipe.tasked import tasks_of, text_evaluation
 from tutelage.recipe.text_files import write_student
 from tutelage.recipe.tuning import Choice
 
+_READ, _WRITTEN = 128, 32  # tokens, where writing is timed
 _PAIRS = {role: ("teacher", role) for role in ("student", "baseline")}
 
 
@@ -66,10 +73,11 @@ def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) ->
     test = made.splits.test.open("the report")
     pairs = {role: pair for role, pair in _PAIRS.items() if role in models}
     tables, apart = read_tokens(models, test, pairs=pairs)
+    writing, told = _writing(made, models)
     return LanguageReport(
         recipe=dict(made.recipe),
         seed=made.seeds[0],
-        models=_measured(arms, models, tables),
+        models=_measured(arms, models, tables, writing),
         apart=apart,
         data=facts_of(made, choices, len(test), None),
         text_bytes=_bytes(test, tables["student"]),
@@ -84,14 +92,77 @@ def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) ->
             *made.way.notes(),
             *map(tuned, choices),
             *times(arms),
+            *told,
         ],
         parts=_slices(made, tables, test),
+        tasks=_tasks(arms, models, test, desk),
         length=test.example_shape[0],
     )
 
 
+def _tasks(
+    arms: Arms, models: Mapping[str, Observed], test: Examples, desk: Desk
+) -> list[dict[str, Any]]:
+    """Every task, asked of the teacher and of all seeds."""
+    tasks = tasks_of(text_evaluation(arms.plan.recipe).tasks)
+    tokenizer: TextTokenizer | None = getattr(test, "tokenizer", None)
+    if not tasks:
+        return []
+    if tokenizer is None:
+        raise DataError("evaluation.tasks: the texts have no tokenizer, by which tasks are read.")
+    several = {"teacher": [models["teacher"]]}
+    for role, arm in (("student", arms.students), ("baseline", arms.baselines)):
+        if arm:
+            several[role] = [models[role], *(trained.model for trained in arm[1:])]
+    return [
+        ask_all(task, several, tokenizer, seeds=arms.plan.seeds, say=desk.say) for task in tasks
+    ]
+
+
+def _writing(
+    made: Plan, models: Mapping[str, Observed]
+) -> tuple[dict[str, WritingCost], list[str]]:
+    """What writing costs the models that write, and why it is not known of others."""
+    asked = text_evaluation(made.recipe).speed
+    if not ("cost" in parts(made.report) if asked is None else asked):
+        return {}, []
+    silent = {
+        role: why
+        for role, model in models.items()
+        if (why := why_silent(model)) and model.read is not seq2seq
+    }
+    told = [f"The {role}'s writing is not timed: {why}." for role, why in silent.items()]
+    able = {role: model for role, model in models.items() if role not in silent}
+    room = min(map(reads_at_most, able.values()), default=0)
+    tokens = min(_WRITTEN, room // 2)
+    if tokens < 1:
+        return {}, told
+    try:
+        prompt = _prompt(made.splits.validation, min(_READ, room - tokens - 1))
+        return writing_costs(able, prompt, tokens=tokens), told
+    except ModelError as error:
+        return {}, [*told, f"Writing is not timed: {error}"]
+
+
+def _prompt(text: Examples, most: int) -> torch.Tensor:
+    """The first tokens of validation text, ``(1, most)`` or as many as there are."""
+    found: list[torch.Tensor] = []
+    for row in range(len(text)):
+        batch = text.batch(torch.tensor([row]))
+        inputs = batch.inputs if isinstance(batch.inputs, Mapping) else {"input_ids": batch.inputs}
+        tokens = inputs["input_ids"]
+        seen = inputs.get("attention_mask", torch.ones_like(tokens)) != 0
+        found.append(tokens[seen])
+        if sum(map(len, found)) >= most:
+            break
+    return torch.cat(found)[None, : max(most, 1)]
+
+
 def _measured(
-    arms: Arms, models: Mapping[str, Observed], tables: Mapping[str, TokenTable]
+    arms: Arms,
+    models: Mapping[str, Observed],
+    tables: Mapping[str, TokenTable],
+    writing: Mapping[str, WritingCost],
 ) -> dict[str, MeasuredLanguage]:
     made = arms.plan
     example = made.splits.validation.batch(torch.arange(1))
@@ -104,6 +175,7 @@ def _measured(
             macs_of(model, example),
             [plain[role]],
             name=made.teacher.shown if role == "teacher" else made.shown,
+            facts={"writing": writing[role].as_dict() if role in writing else None},
         )
         for role, model in models.items()
     }

@@ -4,6 +4,7 @@ from tutelage.core.errors import RecipeError
 from tutelage.data import Splits
 from tutelage.evaluation.language import reads_tokens
 from tutelage.recipe.sections import Recipe
+from tutelage.recipe.tasked import tasks_of
 
 
 def outputs_of(whole: Splits) -> int:
@@ -12,10 +13,10 @@ def outputs_of(whole: Splits) -> int:
 
 
 def check_text(recipe: Recipe) -> None:
-    """Refuse what is not there for text yet, before anything runs.
+    """Refuse what is not there for text yet, and read the tasks, before anything runs.
 
     Raises:
-        RecipeError: One line naming the key.
+        TutelageError: One line naming the key: it is not for text, or a task's file is wrong.
     """
     refused = {
         "calibrate": (recipe.calibrate, "temperatures are fitted to labelled examples"),
@@ -24,6 +25,7 @@ def check_text(recipe: Recipe) -> None:
         "outside": (bool(recipe.outside), "sets beside the data are of labelled examples"),
         "data.labels": (recipe.data.labels is not None, "every token is its own label"),
     }
+    tasks_of(recipe.evaluation.tasks)
     for key, (asked, why) in refused.items():
         if asked:
             raise RecipeError(f"{key}: it is not for text ({why}): leave it out.")

@@ -39,6 +39,8 @@ def planned(recipe: Recipe, given: Given) -> Plan:
     _check_classes(given)
     if reads_tokens(given.whole.train):
         check_text(recipe)
+    elif recipe.evaluation.tasks or recipe.evaluation.speed is not None:
+        raise RecipeError("evaluation: tasks and speed are for text: leave it out.")
     made = plan(recipe, given)
     try_out(made)
     check_compress(made, meet)

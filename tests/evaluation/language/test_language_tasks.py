@@ -9,7 +9,7 @@ import torch
 from tutelage.core.errors import DataError
 from tutelage.core.outputs import Outputs
 from tutelage.core.text import Encoded
-from tutelage.evaluation.language.likelihood import likelihoods
+from tutelage.evaluation.language.likelihood import likelihoods, rolling
 from tutelage.evaluation.language.tasks import answer_task, load_task
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ?:\n0123456789"
@@ -63,12 +63,51 @@ def test_a_context_that_is_too_long_loses_its_beginning():
     model = Bigram()
     (short,) = likelihoods(model, Letters(), [("abcdefgh", "ij")], longest=3)
     assert short.log_p == pytest.approx(model.by_hand("h", "ij"), rel=1e-5)
-    with pytest.raises(DataError, match="has 3 tokens, and the model reads 3"):
-        likelihoods(model, Letters(), [("a", "bcd")], longest=3)
+    (whole,) = likelihoods(model, Letters(), [("a", "bcd")], longest=3)  # d need not be read
+    assert whole.log_p == pytest.approx(model.by_hand("a", "bcd"), rel=1e-5)
+    with pytest.raises(DataError, match="has 4 tokens, and the model reads 3"):
+        likelihoods(model, Letters(), [("a", "bcde")], longest=3)
     with pytest.raises(DataError, match="nothing before it"):
         likelihoods(model, Letters(), [("", "bcd")], longest=9)
     with pytest.raises(DataError, match="has no tokens"):
         likelihoods(model, Letters(), [("a", "")], longest=9)
+
+
+class Ended(Letters):
+    end = LETTERS.index("\n")
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 5, 64])
+def test_a_text_of_any_length_has_each_token_predicted_once(longest):
+    model = Bigram()
+    texts = ["hello there", "a", "no more than this"]
+    found = rolling(model, Ended(), texts, longest=longest, at_once=2)
+    for one, text in zip(found, texts, strict=True):
+        assert one.log_p == pytest.approx(model.by_hand("\n", text), rel=1e-5)
+        assert (one.tokens, one.text_bytes) == (len(text), len(text))
+    with pytest.raises(DataError, match="has no tokens"):
+        rolling(model, Ended(), [""], longest=longest)
+    with pytest.raises(DataError, match="nothing before it"):
+        rolling(model, Letters(), ["a"], longest=longest)
+
+
+def test_windows_keep_all_the_context_there_is_room_for():
+    seen = []
+
+    class Seen(Bigram):
+        def __call__(self, batch):
+            for row, mask in zip(*batch.inputs.values(), strict=True):
+                seen.append("".join(LETTERS[i] for i in row[mask.bool()].tolist()))
+            return super().__call__(batch)
+
+    rolling(Seen(), Ended(), ["0123456789"], longest=4)
+    assert sorted(seen) == ["\n012", "3456", "5678"]  # the last one again reads what it may
+
+
+def test_a_text_without_context_stands_behind_the_end_of_another():
+    model = Bigram()
+    (found,) = likelihoods(model, Ended(), [("", "bcd")], longest=9)
+    assert found.log_p == pytest.approx(model.by_hand("\n", "bcd"), rel=1e-5)
 
 
 def written(tmp_path, body, lines=()):
@@ -143,6 +182,8 @@ def test_yes_and_no_are_words(tmp_path):
         ("{kind: multiple_choice, items: [{prompt: a, answer: d, choices: [b, c]}]}", "not one of"),
         ("{kind: exact_match, items: items.jsonl, shots: 3}", "3 items and 3 shots"),
         ("{kind: [", "cannot be read"),
+        ("{kind: exact_match, most: 0, items: items.jsonl}", "most: '0', expected 1 or more"),
+        ("{kind: exact_match, items: [{promt: a, answer: b}]}", "Did you mean 'prompt'"),
     ],
 )
 def test_a_wrong_task_is_one_line(tmp_path, body, told):

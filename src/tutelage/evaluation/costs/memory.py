@@ -38,10 +38,27 @@ def peak_memory(answers: Callable[[Batch], Outputs], example: Batch) -> int:
         >>> peak_memory(model, Batch(torch.zeros(2, 4)))  # two answers of 3 numbers of 4 bytes
         48
     """
+    with evaluating(answers):
+        return peak_of(lambda: answers(example))
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """Bytes of tensors that are alive at once at the worst moment of a call, as `peak_memory`.
+
+    Args:
+        run: Answers or writes with a torch model in eval mode.
+
+    Raises:
+        ModelError: The call fails, or makes no tensor that torch sees.
+
+    Example:
+        >>> peak_of(lambda: torch.zeros(3) + torch.ones(3))  # two of 12 bytes, and their sum
+        36
+    """
     live = _Live()
-    with evaluating(answers), torch.no_grad(), live:
+    with torch.no_grad(), live:
         try:
-            answers(example)
+            run()
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             said = " ".join(str(error).split())[:200]
             raise ModelError(

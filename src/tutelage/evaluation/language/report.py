@@ -1,6 +1,5 @@
 """The report of a language run: teacher, student and baseline on the same held-out text."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from tutelage.evaluation.intervals import paired_interval
 from tutelage.evaluation.language.figures import beside, figures_of
 from tutelage.evaluation.language.table import Beside, TokenTable
 from tutelage.evaluation.language.verdict import verdict
-from tutelage.evaluation.report import SCHEMA, DataFacts, _thin, write_whole
+from tutelage.evaluation.report import SCHEMA, DataFacts, _thin, write_report
 
 _ROLES = ("teacher", "student", "baseline")
 
@@ -68,6 +67,7 @@ class LanguageReport:
         command: What to type to make it again.
         notes: Anything a reader must know, a sentence each.
         parts: More figures of the comparison, by name.
+        tasks: From `tutelage.evaluation.language.asking.ask_all`, one a task.
         length: Tokens of a row.
     """
 
@@ -84,6 +84,7 @@ class LanguageReport:
     command: str = ""
     notes: Sequence[str] = ()
     parts: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Sequence[Mapping[str, Any]] = ()
     length: int = 0
 
     @cached_property
@@ -101,6 +102,7 @@ class LanguageReport:
             "curves": {arm: _thin(rows) for arm, rows in self.curves.items() if rows},
             "command": self.command,
             "parts": dict(self.parts),
+            "tasks": [dict(each) for each in self.tasks],
             "notes": list(self.notes),
         }
         found["gates"] = judge(found, self.gates)
@@ -111,12 +113,7 @@ class LanguageReport:
         """Write ``report.json``, ``.html`` and ``.md`` into ``folder``; returns the figures."""
         from tutelage.evaluation.faces.language import markdown, page
 
-        folder = Path(folder)
-        text = json.dumps(self.figures, indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / "report.json", text + "\n")
-        write_whole(folder / "report.html", page(self.figures))
-        write_whole(folder / "report.md", markdown(self.figures))
-        return self.figures
+        return write_report(Path(folder), self.figures, page, markdown)
 
     def _model(self, role: str) -> dict[str, Any] | None:
         arm = self.models.get(role)

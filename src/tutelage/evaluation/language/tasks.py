@@ -9,12 +9,15 @@ from typing import Any
 
 from tutelage.core.errors import DataError, suggest
 from tutelage.core.text import TextTokenizer
+from tutelage.data.paths import existing
 from tutelage.evaluation.intervals import wilson
 from tutelage.evaluation.language.likelihood import likelihoods
 from tutelage.evaluation.language.reading import Answer
 
 KINDS = ("multiple_choice", "exact_match")
-_KEYS = {"name", "kind", "items", "shots", "stop", "lower", "strip_punctuation", "about"}
+_KEYS = {"name", "kind", "items", "shots", "stop", "most", "lower", "strip_punctuation", "about"}
+_ITEM = ("prompt", "answer", "choices")
+_MOST = 32
 
 Write = Callable[[Sequence[str], tuple[str, ...]], Sequence[str]]
 """From prompts and texts that end an answer to answers."""
@@ -46,6 +49,7 @@ class Task:
         shots: How many questions with their answers stand before each; the last ones of the task,
             which are then not asked.
         stop: Texts that end an answer.
+        most: Tokens of a written answer.
         lower: Whether letters' case is left out of the comparison.
         strip_punctuation: Whether punctuation is.
     """
@@ -55,6 +59,7 @@ class Task:
     items: tuple[Item, ...]
     shots: int = 0
     stop: tuple[str, ...] = ("\n",)
+    most: int = _MOST
     lower: bool = True
     strip_punctuation: bool = True
 
@@ -80,7 +85,7 @@ def load_task(path: str | Path) -> Task:
     """
     import yaml
 
-    path = Path(path)
+    path = existing(path, "the task")
     try:
         # Every word stays a word: YAML 1.1 would make booleans of the choices yes and no.
         written = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
@@ -111,6 +116,7 @@ def load_task(path: str | Path) -> Task:
         made,
         shots=int(shots),
         stop=(stop,) if isinstance(stop, str) else tuple(map(str, stop)),
+        most=_count(written, "most", path, _MOST),
         lower=_flag(written, "lower", path),
         strip_punctuation=_flag(written, "strip_punctuation", path),
     )
@@ -130,7 +136,7 @@ def answer_task(
         model: Who answers.
         tokenizer: The model's.
         longest: Tokens it reads at most.
-        write: Writes answers, for ``exact_match``.
+        write: Writes answers, for ``exact_match`` (`tutelage.evaluation.language.writing`).
 
     Returns:
         ``name``, ``kind``, ``items``, ``right`` (a list of bool, to compare models by),
@@ -179,8 +185,13 @@ def _plain(text: str, task: Task) -> str:
 
 
 def _item(written: Any, kind: str, where: str) -> Item:
-    if not isinstance(written, Mapping) or not {"prompt", "answer"} <= set(written):
+    if not isinstance(written, Mapping):
         raise DataError(f"{where}: expected prompt and answer, got {written!r:.80}.")
+    for key in written:
+        if key not in _ITEM:
+            raise DataError(f"{where}: there is no key {key!r}. {suggest(str(key), _ITEM)}")
+    if not {"prompt", "answer"} <= set(written):
+        raise DataError(f"{where}: expected prompt and answer, got {dict(written)!r:.80}.")
     choices = written.get("choices", [])
     if kind == "exact_match":
         return Item(str(written["prompt"]), str(written["answer"]))
@@ -196,6 +207,13 @@ def _item(written: Any, kind: str, where: str) -> Item:
     if answer not in choices or len(set(choices)) < len(choices):
         raise DataError(f"{where}: the answer {answer!r:.60} is not one of the different choices.")
     return Item(str(written["prompt"]), answer, tuple(choices))
+
+
+def _count(written: Mapping[str, Any], key: str, path: Path, usual: int) -> int:
+    value = str(written.get(key, usual))
+    if not value.isdigit() or int(value) < 1:
+        raise DataError(f"the task {path} has {key}: {value!r:.40}, expected 1 or more.")
+    return int(value)
 
 
 def _flag(written: Mapping[str, Any], key: str, path: Path) -> bool:

@@ -64,10 +64,20 @@ def _savings(models: Mapping[str, Any]) -> list[str]:
     if teacher is None:
         return []
     faster = teacher["latency_ms"]["p50"] / max(student["latency_ms"]["p50"], 1e-9)
-    return [
+    told = (
         f"Its weights take {size(student['bytes'])} where the teacher's take "
-        f"{size(teacher['bytes'])}, and it reads a row of text {times(faster)} times as fast."
-    ]
+        f"{size(teacher['bytes'])}, and it reads a row of text {times(faster)} times as fast"
+    )
+    ours, theirs = (_written(each) for each in (student, teacher))
+    if ours and theirs:
+        told += f"; it writes {ours:,.0f} tokens a second, {times(ours / theirs)} times as many"
+    return [f"{told}."]
+
+
+def _written(model: Mapping[str, Any]) -> float | None:
+    """Tokens a second that a model writes, where that was measured."""
+    found: float | None = (model.get("writing") or {}).get("tokens_per_second")
+    return found
 
 
 def _losses(models: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:
