@@ -34,16 +34,22 @@ def rows(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The figures of one report worth keeping beside each other."""
     models, compared = report["models"], report["comparison"]
     seeds = compared["seeds"]
-    yield {"row": "teacher accuracy", "value": models["teacher"]["accuracy"], "unit": "share"}
+    text = report.get("kind") == "language"
+    key, what, unit = ("nll", "loss", "nats a token") if text else ("accuracy", "accuracy", "share")
+    yield {"row": f"teacher {what}", "value": models["teacher"][key], "unit": unit}
     for arm in ("baseline", "student"):
         values = [seed[arm] for seed in seeds if seed[arm] is not None]
         if values:
             mean = sum(values) / len(values)
-            yield {"row": f"{arm} accuracy", "value": mean, "unit": "share", "each": values}
+            yield {"row": f"{arm} {what}", "value": mean, "unit": unit, "each": values}
     if compared["gain"]:
         gain = compared["gain"]
         interval = [gain["low"], gain["high"]]
-        yield {"row": "gain", "value": gain["mean"], "unit": "share", "interval": interval}
+        yield {"row": "gain", "value": gain["mean"], "unit": unit, "interval": interval}
+    for arm, found in (("student", compared), ("baseline", compared["control"])):
+        if found is not None and found["agreement"] is not None:
+            row = f"{arm}'s agreement with the teacher"
+            yield {"row": row, "value": found["agreement"], "unit": "share"}
     for figure in ("parameters", "macs"):
         few, many = models["student"][figure], models["teacher"][figure]
         if few and many:

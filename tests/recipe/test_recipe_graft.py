@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tutelage.core.errors import TutelageError
 from tutelage.models import Frozen, Grafted, Observed
 from tutelage.recipe import run, students
+from tutelage.recipe.arms import Trained
 from tutelage.recipe.check import check
 from tutelage.recipe.equipment import loader
 from tutelage.recipe.plan import Given, load_data
@@ -122,7 +123,9 @@ def arms_of(recipe, monkeypatch):
     def spy(label, make, setting, examples, *, several=None, **rest):
         batches = loader(examples, made.train, 0)
         batches = several(batches) if several else batches
-        found[label] = (make().model, next(iter(batches.epoch(0))).variant)
+        network = make()
+        found[label] = (network.model, next(iter(batches.epoch(0))).variant)
+        return Trained(label, network, 0.0, 0, 0.0)
 
     monkeypatch.setattr(students, "train_arm", spy)
     run.student_arm(made, taught, 0, "student", None)

@@ -8,7 +8,12 @@ from recipe_samples import quiet_run
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import TutelageError
+from tutelage.evaluation.costs.limits import Conditions
 from tutelage.evaluation.onnx_model import OnnxModel
+from tutelage.recipe.auditing import look
+from tutelage.recipe.benching import bench_words
+from tutelage.recipe.named import Named
+from tutelage.recipe.packaging import package_run
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "7", "dogs", "run", ".")
 
@@ -88,6 +93,23 @@ def test_what_is_shipped_answers_as_the_student(done, text):
     )
     whole = text.read_text()[:50]
     assert cut.decode(cut.encode(whole)) == whole
+
+
+def test_what_is_for_classes_says_so_in_one_line(done, text, tmp_path):
+    folder = done[1]
+    with pytest.raises(TutelageError, match="is a run on text, and a package holds") as error:
+        package_run(folder, tmp_path / "a.zip")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "a.zip").exists()
+    source = Named(name="text", options={"path": str(text), "tokenizer": "bytes", "length": 32})
+    with pytest.raises(TutelageError, match="an audit looks at examples with classes"):
+        look(source)
+
+
+def test_models_of_a_run_are_measured_on_its_text(done):
+    found = bench_words([str(done[1])], None, Conditions((1,), (1,)), seconds=0.1, starts=1)
+    assert len(found["models"]) == 2  # its ONNX file too
+    assert found["data"] == "validation examples of text"
 
 
 def test_kept_answers_teach_as_the_live_teacher_does(text, tmp_path, done):

@@ -8,8 +8,11 @@ from tutelage.deployment.licences import hub_licence
 from tutelage.evaluation.faces.blocks import as_markdown
 from tutelage.evaluation.faces.language import models, sections, speed, tasks
 
+AGAINST = "Against the teacher"
+"""The part of a report that tells of a teacher with tokens of its own."""
+
 _METRICS = {"perplexity": "Perplexity", "nll": "Nats a token", "accuracy": "Next token right"}
-_SHOWN = ("What you gained", "What was lost", "May you ship it?")
+_SHOWN = ("What you gained", "What was lost", "May you ship it?", AGAINST)
 
 
 def language_card(
@@ -33,10 +36,10 @@ def language_card(
     name, data = _recipe_name(report["recipe"]), report["data"]
     shown = sections(report)
     told = [f"### {head}\n\n{as_markdown(shown[head])}" for head in _SHOWN if head in shown]
-    teacher, student = report["models"]["teacher"], report["models"]["student"]
+    student = report["models"]["student"]
     taught = (
-        f"Distilled from {_plain(teacher['name']) or 'a teacher'} ({teacher['parameters']:,} "
-        f"parameters) into {student['parameters']:,} parameters on {_plain(data['name'])}: "
+        f"Distilled from {_teacher(report)} into {student['parameters']:,} parameters on "
+        f"{_plain(data['name'])}: "
         f"{data['train']:,} rows of {data['row_tokens']:,} tokens. Seed {report['seed']}."
     )
     parts = [
@@ -54,6 +57,12 @@ def language_card(
         _again(report),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _teacher(report: Mapping[str, Any]) -> str:
+    teacher = report["models"]["teacher"]
+    named = _plain((teacher or report["absent"])["name"]) or "a teacher"
+    return named if teacher is None else f"{named} ({teacher['parameters']:,} parameters)"
 
 
 def _tasks(report: Mapping[str, Any]) -> list[str]:

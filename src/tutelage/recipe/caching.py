@@ -1,7 +1,7 @@
 """The teacher's answers kept on disk, as a recipe's ``teacher.cache`` says."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tutelage.recipe.equipment import loader, machine
 from tutelage.recipe.kept import fixed_views
 from tutelage.recipe.plan import Given, Plan, load_data
 from tutelage.recipe.reading import Data
+from tutelage.recipe.remote import facts_of_text, remote_of, spent_told
 from tutelage.recipe.sections import Cache, Recipe
 from tutelage.recipe.store import cache_folder, content_key
 from tutelage.recipe.teaching import teach
@@ -24,6 +25,7 @@ from tutelage.recipe.trying import planned
 from tutelage.recipe.validated import recipe_from
 from tutelage.recipe.ways import Batches
 from tutelage.teachers import Cached, Filled, teacher_hash
+from tutelage.teachers.remote import RemoteTeacher
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,31 @@ def answers(made: Plan, teacher: Frozen, desk: Desk) -> AbstractContextManager[A
     """Who answers the student: the teacher, or its cache with the teacher behind it."""
     if made.cache is None:
         return nullcontext(teacher)
-    cached = opened(made, made.cache, teacher, batches(made))
-    desk.say(f"answers of the teacher are kept in {cached.folder}")
-    return cached
+    return _kept(made, made.cache, teacher, desk)
+
+
+@contextmanager
+def _kept(made: Plan, cache: Cache, teacher: Frozen, desk: Desk) -> Iterator[Cached]:
+    with (
+        live(made, teacher, desk) as behind,
+        opened(made, cache, behind, batches(made)) as cached,
+    ):
+        desk.say(f"answers of the teacher are kept in {cached.folder}")
+        yield cached
+
+
+@contextmanager
+def live(made: Plan, teacher: Frozen, desk: Desk) -> Iterator[Answers]:
+    """Who is asked for what is not kept yet: the teacher's network, or its server."""
+    server = made.teacher.server
+    if server is None:
+        yield teacher
+        return
+    with remote_of(server, *facts_of_text(made.splits.train)) as behind:
+        try:
+            yield behind
+        finally:
+            desk.say(spent_told(server, behind.spent))
 
 
 def batches(made: Plan) -> Batches:
@@ -55,14 +79,17 @@ def batches(made: Plan) -> Batches:
     return loader(made.splits.train, made.train, 0, fixed=fixed_views(made.cache))
 
 
-def opened(made: Plan, cache: Cache, teacher: Frozen, source: Batches) -> Cached:
+def opened(made: Plan, cache: Cache, teacher: Answers, source: Batches) -> Cached:
     """The cache of a plan."""
     kept = {"form", "precision", "features"} | ({"k", "draws"} if cache.form == "top" else set())
     form: dict[str, Any] = cache.model_dump(include=kept)
     form["compute"] = made.train.precision
     if reads_tokens(source.examples):  # rows are trimmed to the longest of a batch
         form["length"] = source.examples.example_shape[0]
-    name = teacher_hash(teacher)
+    if isinstance(teacher, RemoteTeacher):
+        name, form["classes"] = teacher.name, teacher.classes
+    else:
+        name = teacher_hash(teacher)
     if cache.folder is None:
         key = content_key(name, source.identity(), form)
         folder = cache_folder() / "answers" / key
@@ -95,12 +122,16 @@ def build(
     whole = load_data(recipe)
     made = planned(recipe, Given(whole))
     assert made.cache is not None
-    teacher = teach(made, whole, Desk(console)).model
+    desk = Desk(console)
+    teacher = teach(made, whole, desk).model
     teacher.to(machine(made.train).place)
     if made.train.channels_last:
         teacher.observed.use_channels_last()
     source = batches(made)
-    with opened(made, made.cache, teacher, source) as cached:
+    with (
+        live(made, teacher, desk) as behind,
+        opened(made, made.cache, behind, source) as cached,
+    ):
         filled = cached.fill(source.in_order(), told)
         return Built(cached.folder, filled, source.views or 1)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tutelage.core.errors import ModelError, RecipeError, ShapeMismatch, TutelageError
 from tutelage.data import Splits
 from tutelage.data.sets import Examples
+from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.evaluation.predict import evaluating
 from tutelage.models import Observed, class_order, load_weights, temperature_of, tempered
@@ -22,6 +23,7 @@ from tutelage.recipe.reading import Data, parse, read
 from tutelage.recipe.sections import Recipe, Section, Teacher
 from tutelage.recipe.shelf import Shelf
 from tutelage.recipe.teaching import kept_teacher
+from tutelage.recipe.texts import outputs_of
 from tutelage.recipe.validated import recipe_from
 
 _Kind = TypeVar("_Kind", bound=Section)
@@ -90,10 +92,13 @@ def candidate(role: str, words: str | Data, data: Splits, shelf: Shelf) -> Candi
         ) from error
     except TutelageError as error:
         raise type(error)(f"{role}: {error}") from error
-    if logits.shape[1:] != (len(data.classes),):
+    text, known = reads_tokens(data.train), outputs_of(data)
+    fits = logits.shape[-1] >= known if text else logits.shape[-1] == known
+    if logits.ndim != (3 if text else 2) or not fits:
+        kind = "tokens" if text else "classes"
         raise ShapeMismatch(
-            f"{role}: {found.name} knows {logits.shape[-1]} classes, and {data.name} has "
-            f"{len(data.classes)}: give the data it was made for, or the names of its classes."
+            f"{role}: {found.name} knows {logits.shape[-1]} {kind}, and {data.name} has {known}: "
+            f"give the data it was made for{'' if text else ', or the names of its classes'}."
         )
     return found
 

@@ -22,9 +22,11 @@ from tutelage.models import Frozen, Observed
 from tutelage.objectives import CrossEntropy
 from tutelage.recipe.compressing.planning import healing, steps, untrained
 from tutelage.recipe.equipment import learner, loader, machine
+from tutelage.recipe.kept import fixed_views
 from tutelage.recipe.measures import measure
 from tutelage.recipe.plan import Given, Plan, load_data
 from tutelage.recipe.reading import Data
+from tutelage.recipe.remote import cost_told, facts_of_text, remote_of, unasked
 from tutelage.recipe.sections import Recipe, Train
 from tutelage.recipe.suiting import unsuited
 from tutelage.recipe.teaching import kept_teacher, shortfall
@@ -88,10 +90,10 @@ def check(data: Data) -> Checked:
     teacher, found, kept = _teacher(made, whole)
     shares = gradient_shares(made, teacher)
     said = [] if found is None else shortfall(made.teacher, found, "")
-    said += unsuited(made, teacher.observed)
+    said += unsuited(made, teacher.observed) if made.teacher.server is None else _costs(made)
     said += _faint(shares)
     said += made.way.notes()
-    if found is None:
+    if found is None and made.teacher.server is None:
         said.append(
             "the teacher is not trained yet, so the shares above are those of an untrained one: "
             "check again after the first run, which keeps it."
@@ -101,7 +103,7 @@ def check(data: Data) -> Checked:
             f"train.parallel is {made.train.parallel}: start the run with 'torchrun "
             "--nproc-per-node 2 -m tutelage run ...'; the times above are those of one process."
         )
-    if made.cache is not None:
+    if made.cache is not None and made.teacher.server is None:
         said.append(
             "the students' time is that with a live teacher: with teacher.cache it is asked only "
             "for what is not kept yet; 'tutelage cache' asks it ahead."
@@ -113,6 +115,8 @@ def gradient_shares(made: Plan, teacher: Frozen) -> list[Share]:
     """How much each term of the objective would pull at the student, before the first step."""
     if made.way.named.name != CLASSIC:
         return []  # what the terms compare is known in the run alone
+    if made.teacher.server is not None:
+        return []  # nobody is asked yet
     student = learner(made.learning(made.seeds[0], teacher.observed), made.train)
     setting = Classic(student, teacher, made.objective())
     batches = made.several(loader(made.splits.train, made.train, made.seeds[0]))
@@ -145,7 +149,9 @@ def _pull(term: Tensor, parameters: Iterable[Tensor]) -> float:
 
 def _teacher(made: Plan, whole: Splits) -> tuple[Frozen, float | None, bool]:
     """The teacher as far as it is there: its accuracy, and whether an earlier run has kept it."""
-    wanted = made.teacher
+    wanted, whole = made.teacher, made.teacher.own or whole
+    if wanted.server is not None:
+        return Frozen(wanted.make(wanted.seed)), None, False
     if wanted.train is not None and (kept := kept_teacher(made, whole)) is not None:
         return Frozen(kept.model), kept.validation, True
     teacher = Frozen(wanted.make(wanted.seed))
@@ -171,7 +177,9 @@ def _seconds(made: Plan, recipe: Recipe, teacher: Frozen, kept: bool) -> dict[st
         found["baseline"] = one * (runs + trials["baseline"])
     student = learner(made.learning(made.seeds[0], teacher.observed), made.train)
     several = made.several(loader(splits.train, made.train, 0))
-    one = _one(made.setting(student, teacher, made.seeds[0]), several, made.train)
+    server = made.teacher.server
+    answers = teacher if server is None else unasked(server, splits.train)
+    one = _one(made.setting(student, answers, made.seeds[0]), several, made.train)
     found["student"] = one * (runs + trials["student"])
     if made.compress is not None:
         found["healing"] = sum(
@@ -190,6 +198,15 @@ def _healings(made: Plan) -> Iterator[tuple[Plan, Observed, Source[Batch], Train
             train = node.stage.heal
             batches = made.several(loader(made.splits.train, train, 0))
             yield healing(made, train), networks[node.name], batches, train
+
+
+def _costs(made: Plan) -> list[str]:
+    """What asking the teacher's server for everything will cost."""
+    server = made.teacher.server
+    assert server is not None
+    with remote_of(server, *facts_of_text(made.splits.train)) as teacher:
+        batches = loader(made.splits.train, made.train, 0, fixed=fixed_views(made.cache))
+        return cost_told(server, teacher.estimate(batches.in_order().epoch(0)))
 
 
 def _one(setting: AbstractSetting[Any], batches: Source[Batch], train: Train) -> float:

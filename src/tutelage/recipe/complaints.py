@@ -41,6 +41,8 @@ def _complaint(first: Any, steps: list[str], model: type[BaseModel]) -> str:
     match first["type"]:
         case "extra_forbidden":
             near = suggest(steps[-1], _keys(model, steps))
+            if "server" in steps:  # it may be a secret, in a wrong place
+                return f"there is no such key. {near}"
             return f"there is no such key (its value: {shown}). {near}"
         case "missing":
             return "this key is needed and is not there: add it."

@@ -16,7 +16,7 @@ from tutelage.evaluation.costs.bench import shipped_bytes
 from tutelage.evaluation.language import reads_tokens
 from tutelage.evaluation.onnx_model import OnnxModel
 from tutelage.models import Observed
-from tutelage.recipe.candidates import candidate, untried
+from tutelage.recipe.candidates import candidate
 from tutelage.recipe.evaluating import plain
 from tutelage.recipe.reading import Data
 from tutelage.recipe.shelf import Shelf, data_of
@@ -84,7 +84,7 @@ def export_words(
     text = reads_tokens(splits.validation)
     for each in formats:
         _refuse_text(each.name, text, splits.name)
-    found = (untried if text else candidate)("student", words, splits, shelf)
+    found = candidate("student", words, splits, shelf)
     made = []
     for each in formats:
         told(f"exporting to {each.name}")

@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from tutelage.core.batch import Batch
 from tutelage.core.errors import RecipeError
+from tutelage.core.outputs import Outputs, Terms
 from tutelage.core.registry import get, names, options_of
 from tutelage.objectives.base import AbstractObjective, Sum, Weighted
 from tutelage.objectives.inner import Inner
@@ -93,6 +95,16 @@ def _named(written: Any, key: str) -> Named:
         raise RecipeError(f"{key}: {said}.") from error
 
 
+class Silent(AbstractObjective):
+    """Says nothing: beside a setting that has a loss of its own."""
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """No terms."""
+        return {}
+
+
 def joined(parts: Sequence[Part]) -> AbstractObjective:
     """Their sum."""
+    if not parts:
+        return Silent()
     return parts[0].objective if len(parts) == 1 else Sum(*(part.objective for part in parts))

@@ -160,8 +160,22 @@ def _files(
     }
 
 
+def _refuse_text(path: Path) -> None:
+    """A package answers with classes, which a model that writes has none of."""
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+    except (ValueError, AttributeError):
+        return  # what is broken is told where it is read
+    if kind == "language":
+        raise RecipeError(
+            f"{path.parent} is a run on text, and a package holds a model that answers with "
+            "classes: ship its folder student, student.onnx, or what export --to gguf makes."
+        )
+
+
 def _report(folder: Path) -> dict[str, Any]:
     path = folder / "report.json"
+    _refuse_text(path)
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         validate_report(found)

@@ -16,10 +16,13 @@ from tutelage.engine import AbstractSetting, Learner
 from tutelage.models import Observed, class_order
 from tutelage.objectives.base import AbstractObjective
 from tutelage.recipe import schema
+from tutelage.recipe.crossed import cutter_of, mapped, own_data
 from tutelage.recipe.equipment import learner, variants
+from tutelage.recipe.headless import heads_of, is_headless, learning, listening, with_paths
 from tutelage.recipe.networks import (
     Join,
     Make,
+    Statistics,
     channel_statistics,
     content_of,
     grafting,
@@ -28,10 +31,11 @@ from tutelage.recipe.networks import (
 )
 from tutelage.recipe.objective import Part, joined, parts_of
 from tutelage.recipe.outside import outside_sets
-from tutelage.recipe.sections import Cache, Compress, Named, Recipe, Train
+from tutelage.recipe.remote import absent
+from tutelage.recipe.sections import Cache, Compress, Named, Recipe, Server, Train
 from tutelage.recipe.shrinking import NAME, Shrink, shrinking
 from tutelage.recipe.texts import outputs_of
-from tutelage.recipe.ways import Batches, Way, way
+from tutelage.recipe.ways import Batches, Way, texts_of, way
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,13 @@ class TeacherPlan:
         make: Makes it, with the weights it starts with.
         shown: What people call it.
         given: Whether it knows something already.
-        way: Who learns from whom.
         train: How it is trained first, if it is.
         seed: Of its first weights and its training.
         sees: What it is trained on.
         expect: The accuracy it is known for.
         key: All that it is made of, as plain data.
+        own: The data cut by a tokenizer of its own; None for the student's.
+        server: Where it is asked; None for a network here.
     """
 
     make: Make
@@ -58,6 +63,8 @@ class TeacherPlan:
     sees: Examples
     expect: float | None
     key: Any
+    own: Splits | None = None
+    server: Server | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class Plan:
         recipe: The recipe with all defaults, as plain data, for the report.
         cache: How the teacher's answers are kept; None for a live teacher.
         compress: Ways to make the first seed's student smaller; None for none.
+        heads: The student's and the teacher's, where both stop before them; None elsewhere.
     """
 
     name: str
@@ -131,11 +139,13 @@ class Plan:
     recipe: Mapping[str, Any]
     cache: Cache | None
     compress: Compress | None
+    heads: tuple[str, str | None] | None = None
 
     def learning(self, seed: int, teacher: Observed) -> Observed:
         """The network of one seed that learns from ``teacher``, with its first weights."""
         student = self.alone(seed, teacher)
-        return student if self.join is None else self.join(student, teacher, seed)
+        student = student if self.join is None else self.join(student, teacher, seed)
+        return student if self.heads is None else learning(student, self.heads[0])
 
     def alone(self, seed: int, teacher: Observed) -> Observed:
         """The student of one seed with its first weights, which it may have of ``teacher``."""
@@ -151,7 +161,8 @@ class Plan:
         def peer(number: int) -> Learner:
             return learner(self.student(derive(seed, "peer", number)), self.train)
 
-        return self.way.setting(student, teacher, self.objective(), peer)
+        heard = teacher if self.heads is None else listening(teacher, self.heads[1])
+        return self.way.setting(student, heard, self.objective(), peer)
 
 
 def plan(recipe: Recipe, given: Given) -> Plan:
@@ -164,26 +175,10 @@ def plan(recipe: Recipe, given: Given) -> Plan:
     Raises:
         TutelageError: One line naming key, value and remedy.
     """
-    whole, wanted = given.whole, recipe.teacher
+    whole = given.whole
     splits = few_labels(whole, recipe)
     statistics, shape = channel_statistics(splits.train), splits.train.example_shape
-    order = _class_order(wanted.classes, whole)
-    ours = outputs_of(whole)
-    theirs = len(wanted.classes) if wanted.classes else ours
-    teacher = TeacherPlan(
-        make=given.teacher or network("teacher", wanted, shape, theirs, statistics, order),
-        shown=shown(wanted.model),
-        given=given.teacher is not None or wanted.weights is not None or knows(wanted.model),
-        train=wanted.train,
-        seed=wanted.seed,
-        sees=whole.train if wanted.labels == "all" else labelled(splits.train),
-        expect=wanted.expect,
-        key=[
-            wanted.model_dump(exclude={"expect", "weights", "cache"}),
-            content_of(wanted.weights),
-            statistics,
-        ],
-    )
+    ours, teacher = outputs_of(whole), _teacher(recipe, given, splits, statistics)
     shrink, student = None, given.student
     if student is None and recipe.student.model.name == NAME:
         shrink = shrinking(recipe.student.model, whole.train)
@@ -191,7 +186,11 @@ def plan(recipe: Recipe, given: Given) -> Plan:
     elif student is None:
         student = network("student", recipe.student, shape, ours, statistics)
     given_objective, examples = given.objective, int(splits.train.ids.max()) + 1
-    taught = way(recipe.setting, examples, recipe.train.epochs)
+    other = None if teacher.own is None else cutter_of(teacher.own)
+    texts = texts_of(splits, recipe.train.batch_size)
+    taught = way(recipe.setting, examples, recipe.train.epochs, other, texts)
+    objective = mapped(with_paths(recipe), whole, teacher.own)
+    heard = not taught.asks_teacher or not objective
     several = variants(recipe.data.variants)
     return Plan(
         name=recipe.name,
@@ -205,7 +204,7 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         parts=(
             (lambda: [Part("objective", given_objective(), "an objective of your own")])
             if given_objective is not None
-            else (lambda: parts_of(recipe.objective, examples, heard=not taught.asks_teacher))
+            else (lambda: parts_of(objective, examples, heard=heard))
         ),
         way=taught,
         train=recipe.train,
@@ -218,8 +217,37 @@ def plan(recipe: Recipe, given: Given) -> Plan:
         control=recipe.control,
         outside=outside_sets(recipe.outside, whole),
         recipe=recipe.model_dump(),
-        cache=wanted.cache,
+        cache=recipe.teacher.cache,
         compress=recipe.compress,
+        heads=heads_of(objective) if is_headless(recipe) else None,
+    )
+
+
+def _teacher(
+    recipe: Recipe, given: Given, splits: Splits, statistics: Statistics | None
+) -> TeacherPlan:
+    whole, wanted, own = given.whole, recipe.teacher, own_data(recipe, given.whole)
+    order, seen = _class_order(wanted.classes, whole), own or whole
+    classes = len(wanted.classes) if wanted.classes else outputs_of(seen)
+    make, known = given.teacher, given.teacher is not None
+    if wanted.server is not None:
+        make, known = partial(absent, wanted.server), True
+    shape = seen.train.example_shape
+    return TeacherPlan(
+        make=make or network("teacher", wanted, shape, classes, statistics, order),
+        shown=shown(wanted.model) if wanted.server is None else wanted.server.model,
+        given=known or wanted.weights is not None or knows(wanted.model),
+        train=wanted.train,
+        seed=wanted.seed,
+        sees=seen.train if own or wanted.labels == "all" else labelled(splits.train),
+        expect=wanted.expect,
+        key=[
+            wanted.model_dump(exclude={"expect", "weights", "cache", "server"}),
+            content_of(wanted.weights),
+            statistics,
+        ],
+        own=own,
+        server=wanted.server,
     )
 
 

@@ -125,7 +125,8 @@ def _resumable(out: Path) -> Iterator[None]:
 def _work(recipe: Recipe, given: Given, first: Plan, desk: Desk, command: Sequence[str]) -> Result:
     desk.say(f"{recipe.name}  {recipe.about}".rstrip(), style="bold")
     taught = teach(first, given.whole, desk)
-    taught.notes.extend(told(unsuited(first, taught.model.observed), desk))
+    if first.teacher.server is None:
+        taught.notes.extend(told(unsuited(first, taught.model.observed), desk))
     made, choices = tune(recipe, given, first, taught, desk)
     students, baselines = learn(made, taught, desk)
     control = control_arm(made, taught, desk) if made.control else None

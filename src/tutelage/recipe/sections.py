@@ -12,6 +12,8 @@ from tutelage.recipe.named import Parts as Parts
 from tutelage.recipe.named import Section as Section
 from tutelage.recipe.named import Share
 from tutelage.recipe.tasked import TextEvaluation as TextEvaluation
+from tutelage.recipe.teacher_words import Cache as Cache
+from tutelage.recipe.teacher_words import Server as Server
 
 
 def _all_different(seeds: list[int]) -> list[int]:
@@ -105,34 +107,12 @@ class Intake(Section):
     channels: Literal[1, 3] | None = None
 
 
-class Cache(Section):
-    """How the teacher's answers are kept, so that it is asked once for each view.
-
-    Attributes:
-        form: ``dense`` logits, or the ``top`` k with the mass of all others.
-        k: Classes kept of ``top``.
-        views: How many views of each example there are: epoch e shows view e modulo this; null
-            without augmentation, where there is one.
-        precision: ``fp16``, ``fp32``, or ``int8`` for ``top``: log-probabilities in 8 bits.
-        draws: Classes drawn from the tail of ``top`` besides, for data that is seen once.
-        features: The teacher's features to keep, by path.
-        folder: Where; null for one of its own below the user's cache.
-    """
-
-    form: Literal["dense", "top"] = "dense"
-    k: PositiveInt = 10
-    views: Annotated[int, Field(gt=0, le=100_000)] | None = None
-    precision: Literal["fp16", "fp32", "int8"] = "fp16"
-    draws: NonNegativeInt = 0
-    features: list[str] = []
-    folder: Annotated[str, Field(min_length=1)] | None = None
-
-
 class Teacher(Section):
     """Where the knowledge comes from: given weights, training as a stage, or one after the other.
 
     Attributes:
-        model: A name of the zoo with options, ``timm:NAME`` or ``hf:NAME``.
+        model: A name of the zoo with options, ``timm:NAME`` or ``hf:NAME``; ``server`` where it
+            is behind one.
         weights: A safetensors (or weights-only ``.pt``, ``.pth``, ``.th``) file.
         train: Trains it first; merged over the recipe's own ``train``.
         seed: Of that training: one teacher serves all seeds of the student.
@@ -141,9 +121,11 @@ class Teacher(Section):
         classes: Its class names in its own order, where it differs from the data's.
         expect: The accuracy it is known for; a run that finds another says so.
         cache: Keeps its answers; null for a live teacher.
+        tokenizer: Its own, where it cuts text otherwise than the student; null for the data's.
+        server: Where it is asked, in place of a model here.
     """
 
-    model: Name
+    model: Name = Named(name="server")
     weights: str | None = None
     train: Train | None = None
     seed: NonNegativeInt = 0
@@ -152,6 +134,8 @@ class Teacher(Section):
     classes: Annotated[list[str], Field(min_length=1)] | None = None
     expect: Share | None = None
     cache: Cache | None = None
+    tokenizer: Name | None = None
+    server: Server | None = None
 
 
 class Graft(Section):
@@ -247,7 +231,8 @@ class Recipe(Section):
         data: What from.
         teacher: Who teaches.
         student: Who learns.
-        objective: What the student should become: weighted terms.
+        objective: What the student should become: weighted terms; left out beside a setting that
+            has a loss of its own.
         setting: Who learns from whom: ``classic`` (the student from its teacher), or another name
             of ``tutelage methods setting`` with options.
         baseline: How the same student learns alone, merged over ``train``; false for none.
@@ -277,7 +262,7 @@ class Recipe(Section):
     data: DataSection
     teacher: Teacher
     student: Student
-    objective: Annotated[list[Name], Field(min_length=1)]
+    objective: list[Name] = []
     setting: Name = Named(name="classic")
     baseline: Train | None = None
     control: bool = False

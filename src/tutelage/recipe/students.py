@@ -1,6 +1,7 @@
 """One student of a plan: taught by a teacher, by kept answers, by nobody; or by labels alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tutelage.core.outputs import Answers
 from tutelage.core.seeds import derive
@@ -8,6 +9,7 @@ from tutelage.data import labelled
 from tutelage.models import Observed
 from tutelage.objectives import CrossEntropy
 from tutelage.recipe.arms import Desk, Trained, train_arm
+from tutelage.recipe.headless import whole
 from tutelage.recipe.kept import fixed_views
 from tutelage.recipe.plan import Plan
 from tutelage.settings import Alone
@@ -34,7 +36,7 @@ def student_of(
         desk: Folder and console.
         may_collapse: Whether a network that learnt nothing is a result.
     """
-    return taught_arm(
+    found = taught_arm(
         made,
         lambda: made.learning(seed, network),
         teacher,
@@ -43,6 +45,7 @@ def student_of(
         desk,
         may_collapse=may_collapse,
     )
+    return replace(found, model=whole(found.model))
 
 
 def taught_arm(

@@ -1,5 +1,6 @@
 """Getting the teacher: as it was given, kept from an earlier run, or trained now."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,7 +30,7 @@ class Taught:
         model: The teacher.
         given: The same as it came, before it was fine-tuned here; None where it was trained
             here from the start.
-        validation: Accuracy on validation data.
+        validation: Accuracy on validation data; NaN where it is behind a server.
         notes: What a reader of the report must know of it.
         trained: Its training, where that was part of this run.
     """
@@ -44,7 +45,10 @@ class Taught:
 def teach(made: Plan, whole: Splits, desk: Desk) -> Taught:
     """Get the teacher, measure it on validation data, and say where it falls short."""
     wanted, notes = made.teacher, list[str]()
-    given = None
+    whole, given = wanted.own or whole, None
+    if wanted.server is not None:
+        desk.say(f"teacher {wanted.shown}: behind {wanted.server.url}")
+        return Taught(Frozen(wanted.make(wanted.seed)), None, math.nan, notes, None)
     if wanted.given:
         given = Frozen(wanted.make(wanted.seed))
         found = measure(given.observed, whole.validation, made.train)
@@ -77,7 +81,8 @@ def shortfall(wanted: TeacherPlan, found: float, how: str) -> list[str]:
 
 def kept_teacher(made: Plan, whole: Splits) -> Trained | None:
     """The recipe's teacher, if an earlier run has trained the same one."""
-    wanted, key = made.teacher, teacher_key(made, whole)
+    wanted, whole = made.teacher, made.teacher.own or whole
+    key = teacher_key(made, whole)
     model = wanted.make(wanted.seed)
     notes = TeacherStore().load(key, model.model)
     if not everywhere(notes is not None) or notes is None or wanted.train is None:
@@ -88,7 +93,7 @@ def kept_teacher(made: Plan, whole: Splits) -> Trained | None:
 
 def teacher_key(made: Plan, whole: Splits) -> str:
     """All that the trained teacher follows from."""
-    wanted = made.teacher
+    wanted, whole = made.teacher, made.teacher.own or whole
     seen = [wanted.sees.fingerprint(), whole.validation.fingerprint()]
     return content_key(wanted.key, seen)
 

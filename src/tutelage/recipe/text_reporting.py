@@ -17,18 +17,10 @@ from tutelage.evaluation.faces.language import terminal
 from tutelage.evaluation.language import (
     LanguageReport,
     MeasuredLanguage,
-    TokenTable,
     read_tokens,
 )
 from tutelage.evaluation.language.asking import ask_all
 from tutelage.evaluation.language.report import LanguageSeed
-from tutelage.evaluation.language.slices import (
-    as_part,
-    lost_by_slice,
-    rare_tokens,
-    slices_of,
-    token_kinds,
-)
 from tutelage.evaluation.language.writing import reads_at_most, why_silent
 from tutelage.evaluation.report import write_whole
 from tutelage.models import Observed, seq2seq
@@ -40,18 +32,22 @@ from tutelage.recipe.outcome import Arms, times, tuned
 from tutelage.recipe.plan import Plan
 from tutelage.recipe.proving import parts
 from tutelage.recipe.tasked import tasks_of, text_evaluation
+from tutelage.recipe.text_apart import is_apart, read_apart
 from tutelage.recipe.text_files import write_student
+from tutelage.recipe.text_read import Read, bytes_of, read_beside
 from tutelage.recipe.tuning import Choice
 
 _READ, _WRITTEN = 128, 32  # tokens, where writing is timed
-_PAIRS = {role: ("teacher", role) for role in ("student", "baseline")}
 
 
 def text_figures(
     arms: Arms, choices: Sequence[Choice], folder: RunFolder | None, desk: Desk, command: str
 ) -> dict[str, Any]:
     """Measure on the test text and, with a folder, write the report, the student and its card."""
-    found = _measure(arms, choices, desk, command)
+    desk.say("measuring on the test split, opened once")
+    test = arms.plan.splits.test.open("the report")
+    read = read_apart(arms, test) if is_apart(arms.plan) else read_beside(arms, test)
+    found = _report(arms, choices, desk, command, read)
     if folder is None:
         return found.figures
     more = write_student(arms, folder.path)
@@ -67,21 +63,19 @@ def print_text_summary(figures: Mapping[str, Any], desk: Desk) -> None:
     desk.say(terminal(figures))
 
 
-def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) -> LanguageReport:
-    made, models = arms.plan, arms.shipped
-    desk.say("measuring on the test split, opened once")
-    test = made.splits.test.open("the report")
-    pairs = {role: pair for role, pair in _PAIRS.items() if role in models}
-    tables, apart = read_tokens(models, test, pairs=pairs)
-    writing, told = _writing(made, models)
+def _report(
+    arms: Arms, choices: Sequence[Choice], desk: Desk, command: str, read: Read
+) -> LanguageReport:
+    made = arms.plan
+    writing, told = _writing(made, read.models)
     return LanguageReport(
         recipe=dict(made.recipe),
         seed=made.seeds[0],
-        models=_measured(arms, models, tables, writing),
-        apart=apart,
-        data=facts_of(made, choices, len(test), None),
-        text_bytes=_bytes(test, tables["student"]),
-        seeds=_seeds(arms, tables, test),
+        models=_measured(arms, read, writing),
+        apart=read.apart,
+        data=facts_of(made, choices, len(read.test), None),
+        text_bytes=bytes_of(read.test, read.tables["student"]),
+        seeds=_seeds(arms, read),
         gates=made.gates,
         environment=environment(date=datetime.now(UTC).date().isoformat()),
         curves={trained.label: trained.curve for trained in arms.shown},
@@ -94,26 +88,25 @@ def _measure(arms: Arms, choices: Sequence[Choice], desk: Desk, command: str) ->
             *times(arms),
             *told,
         ],
-        parts=_slices(made, tables, test),
-        tasks=_tasks(arms, models, test, desk),
-        length=test.example_shape[0],
+        parts=read.parts,
+        tasks=_tasks(arms, read, desk),
+        length=read.test.example_shape[0],
+        absent=read.absent,
     )
 
 
-def _tasks(
-    arms: Arms, models: Mapping[str, Observed], test: Examples, desk: Desk
-) -> list[dict[str, Any]]:
+def _tasks(arms: Arms, read: Read, desk: Desk) -> list[dict[str, Any]]:
     """Every task, asked of the teacher and of all seeds."""
     tasks = tasks_of(text_evaluation(arms.plan.recipe).tasks)
-    tokenizer: TextTokenizer | None = getattr(test, "tokenizer", None)
+    tokenizer: TextTokenizer | None = getattr(read.test, "tokenizer", None)
     if not tasks:
         return []
     if tokenizer is None:
         raise DataError("evaluation.tasks: the texts have no tokenizer, by which tasks are read.")
-    several = {"teacher": [models["teacher"]]}
+    several = {role: [model] for role, model in read.models.items()}
     for role, arm in (("student", arms.students), ("baseline", arms.baselines)):
-        if arm:
-            several[role] = [models[role], *(trained.model for trained in arm[1:])]
+        if role in several:
+            several[role] += [trained.model for trained in arm[1:]]
     return [
         ask_all(task, several, tokenizer, seeds=arms.plan.seeds, say=desk.say) for task in tasks
     ]
@@ -159,17 +152,14 @@ def _prompt(text: Examples, most: int) -> torch.Tensor:
 
 
 def _measured(
-    arms: Arms,
-    models: Mapping[str, Observed],
-    tables: Mapping[str, TokenTable],
-    writing: Mapping[str, WritingCost],
+    arms: Arms, read: Read, writing: Mapping[str, WritingCost]
 ) -> dict[str, MeasuredLanguage]:
     made = arms.plan
     example = made.splits.validation.batch(torch.arange(1))
-    plain = torch_latency(models, example)
+    plain = torch_latency(read.models, example)
     return {
         role: MeasuredLanguage(
-            tables[role],
+            read.tables[role],
             parameters(model).total,
             weight_bytes(model),
             macs_of(model, example),
@@ -177,44 +167,17 @@ def _measured(
             name=made.teacher.shown if role == "teacher" else made.shown,
             facts={"writing": writing[role].as_dict() if role in writing else None},
         )
-        for role, model in models.items()
+        for role, model in read.models.items()
     }
 
 
-def _seeds(arms: Arms, tables: Mapping[str, TokenTable], test: Examples) -> list[LanguageSeed]:
+def _seeds(arms: Arms, read: Read) -> list[LanguageSeed]:
     found = []
     for i, seed in enumerate(arms.plan.seeds):
         others = {"student": arms.students[i].model}
         if arms.baselines:
             others["baseline"] = arms.baselines[i].model
-        read = tables if i == 0 else read_tokens(others, test)[0]
-        values = {role: read[role].nll.mean().item() for role in others}
+        tables = read.tables if i == 0 else read_tokens(others, read.test)[0]
+        values = {role: tables[role].nll.mean().item() for role in others}
         found.append(LanguageSeed(seed, values["student"], values.get("baseline")))
     return found
-
-
-def _pieces(test: Examples) -> list[bytes]:
-    """The bytes that each token of a vocabulary stands for; empty where nobody knows."""
-    tokenizer: TextTokenizer | None = getattr(test, "tokenizer", None)
-    return [] if tokenizer is None else [*map(tokenizer.token_bytes, range(tokenizer.size))]
-
-
-def _bytes(test: Examples, table: TokenTable) -> int | None:
-    """Bytes of the tokens of a text that count."""
-    sizes = torch.tensor([len(piece) for piece in _pieces(test)])
-    return int(sizes[table.targets].sum()) if len(sizes) else None
-
-
-def _slices(made: Plan, tables: Mapping[str, TokenTable], test: Examples) -> dict[str, Any]:
-    """What was lost where, against the teacher."""
-    pieces = _pieces(test)
-    if not pieces:
-        return {}
-    kinds = token_kinds(pieces)
-    seen = made.splits.train.targets
-    if seen is not None:
-        counts = torch.bincount(seen[seen >= 0], minlength=len(pieces))
-        kinds["rare in training"] = rare_tokens(counts)
-    slices = slices_of(tables["teacher"], kinds, late=test.example_shape[0] // 2)
-    rows = lost_by_slice(tables["teacher"], tables["student"], slices, seed=made.seeds[0])
-    return {"Where it was lost": as_part(rows)}

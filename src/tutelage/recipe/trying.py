@@ -16,11 +16,13 @@ from tutelage.evaluation.gates.judging import check_gates, gates
 from tutelage.evaluation.language import reads_tokens
 from tutelage.models import Frozen, Observed
 from tutelage.recipe.compressing.planning import check_compress
+from tutelage.recipe.crossed import check_crossed
 from tutelage.recipe.equipment import check_train, learner, loader
 from tutelage.recipe.kept import as_read, check_cache, check_features, fixed_views
 from tutelage.recipe.objective import Part, joined
 from tutelage.recipe.plan import Given, Plan, plan
 from tutelage.recipe.proving import parts
+from tutelage.recipe.remote import check_server, unasked
 from tutelage.recipe.sections import Cache, Recipe
 from tutelage.recipe.texts import check_text, outputs_of
 from tutelage.recipe.tuning import check_candidates, tuned
@@ -41,6 +43,7 @@ def planned(recipe: Recipe, given: Given) -> Plan:
         check_text(recipe)
     elif recipe.evaluation.tasks or recipe.evaluation.speed is not None:
         raise RecipeError("evaluation: tasks and speed are for text: leave it out.")
+    check_server(recipe, given.whole.train)
     made = plan(recipe, given)
     try_out(made)
     check_compress(made, meet)
@@ -77,6 +80,7 @@ def try_out(made: Plan) -> None:
 def _check_words(recipe: Recipe) -> None:
     """What can be told from the recipe alone."""
     check_cache(recipe)
+    check_crossed(recipe)
     parts(recipe.report, recipe.gates)
     for name, asked in recipe.gates.items():
         _check_gate(name, asked, recipe)
@@ -111,6 +115,12 @@ def _check_gate(name: str, asked: Any, recipe: Recipe) -> None:
             f"gates.{name}: got {demand.threshold:g}, and there is no baseline to compare with: "
             "remove the gate, or 'baseline: false'."
         )
+    apart = recipe.teacher.tokenizer is not None or recipe.teacher.server is not None
+    if "teacher" in gates()[name].needs and apart:
+        raise RecipeError(
+            f"gates.{name}: got {demand.threshold:g}, and this teacher cannot be compared with "
+            "token by token: remove the gate, or take perplexity or gain."
+        )
 
 
 def _check_classes(given: Given) -> None:
@@ -137,7 +147,7 @@ def meet(made: Plan, student: Observed | None = None) -> None:
         TutelageError: One line naming key, value and remedy.
     """
     batch, parts = _first_examples(made), made.parts()
-    classes = outputs_of(made.splits)
+    classes, (mine, others) = outputs_of(made.splits), made.way.sides(batch)
     teacher = made.teacher.make(made.teacher.seed)
     student = made.learning(made.seeds[0], teacher) if student is None else student
     _tap(parts, student.eval(), teacher.eval())
@@ -148,21 +158,30 @@ def meet(made: Plan, student: Observed | None = None) -> None:
             f"({', '.join(student.taps)}), which compiled networks do not show: set "
             "compile: false."
         )
-    theirs = as_read(_answer("teacher", teacher, batch, classes), made.cache)
-    ours = _answer("student", student, batch, classes)
+    theirs = _theirs(made, teacher, others)
+    ours = _answer("student", student, mine, classes)
     for part in parts:
         _bind(part, student, teacher, ours, theirs)
     # As it will learn, with dropout and the batch's own statistics.
-    learning = _answer("student", student.train(), batch, classes)
+    learning = _answer("student", student.train(), mine, classes)
     for part in parts:
         _value(part, learning, theirs, batch)
     _value(Part("objective", joined(parts), "these terms"), learning, theirs, batch)
     _prepare(made, student, teacher, batch)
 
 
+def _theirs(made: Plan, teacher: Observed, batch: Batch) -> Outputs:
+    """The teacher's answer as the student will get it; a server is not asked for it."""
+    wanted = made.teacher
+    if wanted.server is not None:
+        return unasked(wanted.server, made.splits.train)(batch)
+    classes = outputs_of(wanted.own or made.splits)
+    return as_read(_answer("teacher", teacher, batch, classes), made.cache)
+
+
 def _prepare(made: Plan, student: Observed, teacher: Observed, batch: Batch) -> None:
     """A way of teaching that is not the usual one looks at a batch of its own, too."""
-    if made.way.named.name == CLASSIC:
+    if made.way.named.name == CLASSIC and made.heads is None:
         return
     student.release()
     made.setting(learner(student, made.train), Frozen(teacher), made.seeds[0]).prepare(batch)

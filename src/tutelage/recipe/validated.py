@@ -7,7 +7,9 @@ from pydantic import ValidationError
 from tutelage.core.errors import RecipeError
 from tutelage.recipe.complaints import one_line, refuse_halves
 from tutelage.recipe.reading import Data
+from tutelage.recipe.remote import with_server
 from tutelage.recipe.sections import Recipe
+from tutelage.recipe.ways import OF_THEIR_OWN, WRITING
 
 
 def recipe_from(data: Data) -> Recipe:
@@ -20,13 +22,35 @@ def recipe_from(data: Data) -> Recipe:
         raise RecipeError("recipe: its version is missing: write 'recipe: 1' in the first line.")
     try:
         refuse_halves(data, [])
-        return Recipe.model_validate_json(json.dumps(_merged(data)))
+        recipe = with_server(Recipe.model_validate_json(json.dumps(_merged(data))))
+        _check_objective(recipe)
+        return recipe
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             raise RecipeError(one_line(error, Recipe)) from error
         raise RecipeError(
             f"a recipe holds plain values only (words, numbers, lists, mappings): {error}."
         ) from error
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """There is one, but beside a setting that has a loss of its own."""
+    own, written = recipe.setting.name in OF_THEIR_OWN, [each.name for each in recipe.objective]
+    if own and written:
+        raise RecipeError(
+            f"objective: got {written}, and the setting {recipe.setting.name} has a loss of its "
+            "own: leave it out."
+        )
+    if not (own or written):
+        if "objective" in recipe.model_fields_set:
+            raise RecipeError("objective: got []: write at least one entry.")
+        raise RecipeError("objective: this key is needed and is not there: add it.")
+    kept = recipe.teacher.cache is not None and recipe.teacher.server is None
+    if kept and recipe.setting.name in WRITING:
+        raise RecipeError(
+            f"teacher.cache: in the setting {recipe.setting.name} the student's text is new each "
+            "time, and a cache knows the data's alone: leave it out."
+        )
 
 
 def _merged(data: Data) -> Data:

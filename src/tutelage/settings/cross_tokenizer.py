@@ -46,28 +46,35 @@ class CrossTokenizer(AbstractTwoInputs):
         Raises:
             DataError: The item is no batch of two tokenizers.
         """
-        inputs = batch.inputs if isinstance(batch, Batch) else None
-        if inputs is None or isinstance(inputs, Tensor):
-            kind = type(batch).__name__ if inputs is None else "one tensor"
-            raise DataError(
-                f"two tokenizers read named inputs, and this is {kind}: make batches by "
-                "tutelage.data.text.aligned."
-            )
-        sides = []
-        for whose in ("student", "teacher"):
-            named = {
-                name.removeprefix(f"{whose}."): entry
-                for name, entry in inputs.items()
-                if name.startswith(f"{whose}.")
-            }
-            if "input_ids" not in named:
-                raise DataError(
-                    f"this batch has no input '{whose}.input_ids'. "
-                    f"{suggest(f'{whose}.input_ids', inputs)}"
-                )
-            sides.append(named)
-        ours, theirs = ({k: v for k, v in s.items() if k not in _NOT_READ} for s in sides)
-        targets, mask = sides[1].get("targets"), sides[1].get("mask")
-        return replace(batch, inputs=ours), replace(
-            batch, inputs=theirs, targets=targets, mask=mask
+        return sides_of(batch)
+
+
+def sides_of(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch of two tokenizers as the student sees it, and as the teacher does.
+
+    Raises:
+        DataError: It is none.
+    """
+    inputs = batch.inputs if isinstance(batch, Batch) else None
+    if inputs is None or isinstance(inputs, Tensor):
+        kind = type(batch).__name__ if inputs is None else "one tensor"
+        raise DataError(
+            f"two tokenizers read named inputs, and this is {kind}: make batches by "
+            "tutelage.data.text.aligned."
         )
+    sides = []
+    for whose in ("student", "teacher"):
+        named = {
+            name.removeprefix(f"{whose}."): entry
+            for name, entry in inputs.items()
+            if name.startswith(f"{whose}.")
+        }
+        if "input_ids" not in named:
+            raise DataError(
+                f"this batch has no input '{whose}.input_ids'. "
+                f"{suggest(f'{whose}.input_ids', inputs)}"
+            )
+        sides.append(named)
+    ours, theirs = ({k: v for k, v in s.items() if k not in _NOT_READ} for s in sides)
+    targets, mask = sides[1].get("targets"), sides[1].get("mask")
+    return replace(batch, inputs=ours), replace(batch, inputs=theirs, targets=targets, mask=mask)

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tutelage.core.errors import DataError
 from tutelage.core.finding import Finding
 from tutelage.data.audit import balance, broken, copies, duplicates, labels, saying
 from tutelage.data.audit.descriptors import described, directions_of
 from tutelage.data.audit.pool import SPLITS, Pool, Told
 from tutelage.data.splits import Splits
+from tutelage.data.text import PairSet, TokenSet
 
 CHECKS = {
     "files": "Files",
@@ -90,7 +92,11 @@ def audit(
             near-copies and doubtful labels by, instead of pixels and simple features.
         seed: Of all random choices.
         told: Told of each check as it begins.
+
+    Raises:
+        DataError: The data are texts without classes.
     """
+    _refuse_texts(splits)
     fingerprints = splits.fingerprints()
     pool = Pool.of(splits, files)
     figures: dict[str, Mapping[str, Any]] = {}
@@ -200,3 +206,11 @@ def _labels(pool: Pool, doubts: labels.Labels, classes: tuple[str, ...]) -> dict
             )
         ],
     }
+
+
+def _refuse_texts(splits: Splits) -> None:
+    if isinstance(splits.train, TokenSet | PairSet):
+        raise DataError(
+            f"{splits.name} is text in which every token is predicted, and an audit looks at "
+            "examples with classes: give images, tables or labelled sentences."
+        )

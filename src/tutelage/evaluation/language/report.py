@@ -50,6 +50,19 @@ class LanguageSeed:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A teacher that is not measured beside the student.
+
+    Attributes:
+        name: What it is, in a word.
+        why: A sentence.
+    """
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
 class LanguageReport:
     """Everything measured; `figures` computes the rest, `write` makes the files.
 
@@ -69,6 +82,7 @@ class LanguageReport:
         parts: More figures of the comparison, by name.
         tasks: From `tutelage.evaluation.language.asking.ask_all`, one a task.
         length: Tokens of a row.
+        absent: The teacher, where it is none of ``models``.
     """
 
     recipe: Any
@@ -86,6 +100,7 @@ class LanguageReport:
     parts: Mapping[str, Any] = field(default_factory=dict)
     tasks: Sequence[Mapping[str, Any]] = ()
     length: int = 0
+    absent: Absent | None = None
 
     @cached_property
     def figures(self) -> dict[str, Any]:
@@ -96,6 +111,7 @@ class LanguageReport:
             "recipe": self.recipe,
             "seed": self.seed,
             "models": {role: self._model(role) for role in _ROLES},
+            "absent": None if self.absent is None else asdict(self.absent),
             "comparison": self._comparison(),
             "data": {**vars(self.data), "row_tokens": self.length},
             "environment": dict(self.environment),

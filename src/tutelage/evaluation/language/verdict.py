@@ -24,7 +24,7 @@ def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "headline": _headline(report["models"], report["comparison"]["gain"]),
         "gained": [*_gain(report["comparison"]["gain"]), *_savings(report["models"])],
-        "lost": _losses(report["models"], report["comparison"]),
+        "lost": _losses(report),
         "ship": _shipping(report, failed),
     }
 
@@ -80,8 +80,11 @@ def _written(model: Mapping[str, Any]) -> float | None:
     return found
 
 
-def _losses(models: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:
-    if models["teacher"] is None:
+def _losses(report: Mapping[str, Any]) -> list[str]:
+    comparison, absent = report["comparison"], report.get("absent")
+    if absent is not None:
+        return [absent["why"]]
+    if report["models"]["teacher"] is None:
         return ["What was lost is not known: there is no teacher to compare with."]
     change = comparison["nll_change"]
     found = [
