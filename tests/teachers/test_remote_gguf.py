@@ -3,21 +3,17 @@
 import copy
 import importlib.util
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 import torch
+from llama_server import llama_server
 from small_server import Letters, model
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ServerError
 from tutelage.core.writing import Request
-from tutelage.teachers.remote import Echo, OpenAIWriter, RemoteTeacher, Server
+from tutelage.teachers.remote import Echo, OpenAIWriter, RemoteTeacher
 
 PYTHON = os.environ.get("TUTELAGE_LLAMA_PYTHON", "")
 TEXT, K, V = "Moons rise, tides follow: here once more.", 4, 264
@@ -98,32 +94,11 @@ def write(path):
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gguf")
     write(folder / "tiny.gguf")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [PYTHON or sys.executable, "-m", "llama_cpp.server", "--host", "127.0.0.1"]
-    command += ["--model", str(folder / "tiny.gguf"), "--port", str(port), "--n_ctx", "256"]
-    # Scores of every place, and keys and values in float32.
-    command += ["--logits_all", "true", "--type_k", "0", "--type_v", "0", "--n_threads", "1"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--model_alias", "tiny"], stdout=log, stderr=log, env=environment
-        )
-    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    try:
-        while True:
-            assert process.poll() is None, (folder / "log.txt").read_text()[-2000:]
-            assert time.monotonic() < end, "the server does not start"
-            try:
-                urllib.request.urlopen(f"{url}/v1/models").close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.3)
-        yield Server(url, "tiny")
-    finally:
-        process.kill()
-        process.wait()
+    # Keys and values in float32.
+    options = ["--n_ctx", "256", "--type_k", "0", "--type_v", "0", "--n_threads", "1"]
+    python, log = PYTHON or sys.executable, folder / "log.txt"
+    with llama_server(python, folder / "tiny.gguf", log, *options, name="tiny") as found:
+        yield found
 
 
 def test_scores_are_the_models_own_and_one_late(server):

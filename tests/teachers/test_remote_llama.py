@@ -6,21 +6,17 @@ its tokenizer for transformers.
 """
 
 import os
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
+from llama_server import llama_server
 
 from tutelage.core.batch import Batch
 from tutelage.core.errors import ServerError
 from tutelage.core.text import Encoded
 from tutelage.core.writing import Request
-from tutelage.teachers.remote import Echo, Limits, OpenAIWriter, RemoteTeacher, Server
+from tutelage.teachers.remote import Echo, Limits, OpenAIWriter, RemoteTeacher
 
 PYTHON, GGUF, FOLDER = (
     os.environ.get(f"TUTELAGE_LLAMA_{name}", "") for name in ("PYTHON", "GGUF", "HF")
@@ -71,28 +67,10 @@ class Tokens:
 
 
 @pytest.fixture(scope="module")
-def server():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [PYTHON, "-m", "llama_cpp.server", "--model", GGUF, "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--n_ctx", "512", "--logits_all", "true"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([*command, "--model_alias", "llama"], **quiet)
-    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    try:
-        while True:
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < end, "the server does not start"
-            try:
-                urllib.request.urlopen(f"{url}/v1/models").close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.3)
-        yield Server(url, "llama")
-    finally:
-        process.kill()
-        process.wait()
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("llama") / "log.txt"
+    with llama_server(PYTHON, GGUF, log, "--n_ctx", "512", name="llama") as found:
+        yield found
 
 
 def test_it_writes(server):

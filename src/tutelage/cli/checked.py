@@ -49,7 +49,8 @@ def _networks(found: Checked) -> Table:
     made = found.plan
     teacher = made.teacher.make(made.teacher.seed)
     student = made.learning(made.seeds[0], teacher)
-    origin = "given" if made.teacher.given else "trained first"
+    away = made.teacher.server is not None
+    origin = "behind a server" if away else "given" if made.teacher.given else "trained first"
     if found.teacher is not None:
         origin += f", {shown(found.teacher, found.plan.splits.validation)} on validation"
     seeds = f"{len(made.seeds)} seed{'s' if len(made.seeds) > 1 else ''}"
@@ -58,5 +59,6 @@ def _networks(found: Checked) -> Table:
         ("teacher", made.teacher.shown, teacher, origin),
         ("student", made.shown, student, seeds),
     ):
-        table.add_row(role, Text(what), f"{parameters(model).total:,}", source)
+        count = "not known" if away and role == "teacher" else f"{parameters(model).total:,}"
+        table.add_row(role, Text(what), count, source)
     return table
