@@ -42,6 +42,7 @@ from benchmarks.ways.kept_targets import Words, outcomes
 
 FORMS: dict[str, Form] = {
     "top 8 + tail": Form("top", 8),
+    "top 31 + tail": Form("top", 31),
     "top 32 + tail": Form("top", 32),
     "top 128 + tail": Form("top", 128),
     "top 8 + tail, 8 bits": Form("top", 8, "int8"),
